@@ -8,5 +8,6 @@ pub mod cloud;
 pub mod guest;
 pub mod ids;
 pub mod lb;
+pub mod settings;
 pub mod time;
 pub mod units;

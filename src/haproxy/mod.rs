@@ -1,1 +1,3 @@
 //! Placeholder, replaced by the module's own text.
+
+pub mod settings;
