@@ -1,0 +1,1 @@
+//! The lab's world: namespaces, bridges, libvirt, guests, NAT.
