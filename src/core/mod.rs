@@ -3,11 +3,28 @@
 //! Nothing in this folder reads a clock, a file, a socket or an environment variable, spawns a task, or depends on
 //! the order of a hash map. Time comes in as [`time::Now`], the world comes in as [`event::Event`]s, and all that goes out
 //! are [`event::Effect`]s. That is what lets a test replay any incident and a simulation try a million of them.
+//!
+//! Where to look: [`machine`] is the loop; [`votes`] decides; [`join`] and [`leave`] are the way in and out, stage by stage, by the
+//! table in [`transition`]; [`upkeep`] repairs and obeys operators;
+//! [`state`] is what survives a crash and [`view`] what can be seen again.
 
+mod backoff;
 pub mod cloud;
+pub mod condition;
+pub mod cpu;
+pub mod event;
 pub mod guest;
 pub mod ids;
+mod join;
 pub mod lb;
+mod leave;
+pub mod machine;
+pub mod sampler;
 pub mod settings;
+pub mod state;
 pub mod time;
+pub mod transition;
 pub mod units;
+mod upkeep;
+pub mod view;
+mod votes;

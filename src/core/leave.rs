@@ -1,0 +1,353 @@
+//! The way out: from full weight to gone, with a way back until the DELETE is sent.
+
+use super::{
+    cloud::ServerStatus,
+    event::{Effect, Outcome},
+    ids::ServerId,
+    lb::LbAdmin,
+    machine::{Machine, Turn},
+    settings::DrainPolicy,
+    state::{Member, Place},
+    time::Timestamp,
+    transition::{Kind, Stage, Transition},
+    units::Weight,
+    view::Purpose,
+};
+
+/// Observations without a session, in a row, before a member counts as empty.
+const ZEROS: u32 = 2;
+/// Failed snapshots before the handover is called off.
+const SNAPSHOT_TRIES: u32 = 3;
+
+impl Machine {
+    pub(super) fn turn_out(&mut self, now: Timestamp, transition: &Transition) -> Turn {
+        let Some(id) = transition.server else {
+            debug_assert!(false, "{:?} without a server", transition.stage);
+            return Turn::Wait;
+        };
+        if let Some(why) = self.handover_unwise(transition) {
+            if self.view.lb_missing.is_some() {
+                return self.waits_for(why);
+            }
+            if self.call_off(now, &why) {
+                return Turn::Again;
+            }
+        }
+        let in_stage = now.since(transition.stage_since);
+        match &transition.stage {
+            Stage::Settling => match self.view.old_workers() {
+                None => self.waits_for("HAProxy does not answer"),
+                Some(0) => {
+                    if self.state.member(id).is_some_and(|m| m.place != Place::Unlisted) {
+                        self.place(id, Place::Draining);
+                    }
+                    self.enter(now, Stage::Draining, "no old HAProxy worker is left: draining");
+                    Turn::Again
+                }
+                Some(n) => self.waits_for(format!("waiting for {n} old HAProxy worker(s) to end")),
+            },
+            // Only reached when HAProxy drains it.
+            Stage::Draining => {
+                self.enter(
+                    now,
+                    Stage::Emptying { zeros: 0, forced: false },
+                    "waiting for its sessions to end",
+                );
+                Turn::Again
+            }
+            Stage::Emptying { zeros, .. } if *zeros >= ZEROS => {
+                self.place(id, Place::Unlisted);
+                self.enter(now, Stage::Unlisting, "no session on any worker: out of HAProxy");
+                Turn::Again
+            }
+            Stage::Emptying { forced, .. } => self.emptying(now, transition, id, *forced),
+            // Only reached when HAProxy no longer lists it.
+            Stage::Unlisting => {
+                self.enter(now, Stage::Recounting { zeros: 0 }, "counting once more on every worker");
+                Turn::Again
+            }
+            Stage::Recounting { zeros } if *zeros >= ZEROS => {
+                let next = match transition.kind {
+                    Kind::Handover => Stage::Stopping { asked: false },
+                    Kind::Adopt
+                    | Kind::ScaleOut { .. }
+                    | Kind::RollBack { .. }
+                    | Kind::Evict { .. }
+                    | Kind::Rejoin { .. } => Stage::Deleting { sent: false },
+                };
+                self.enter(now, next, "no worker can reach it any more");
+                Turn::Again
+            }
+            Stage::Recounting { .. } => Turn::Wait,
+            Stage::Stopping { asked } => {
+                let facts = self.view.cloud.get(&id);
+                let runs = facts.is_some_and(|f| f.status == ServerStatus::Active);
+                if !runs || in_stage > self.settings.transition.stop_deadline {
+                    let next = if self.settings.transition.snapshot_before_delete {
+                        Stage::Snapshotting
+                    } else {
+                        Stage::Deleting { sent: false }
+                    };
+                    self.enter(now, next, if runs { "it does not shut down" } else { "it is off" });
+                    return Turn::Again;
+                }
+                if *asked {
+                    self.waits_for("waiting for it to shut down")
+                } else {
+                    Turn::Do(Effect::Stop(id), Purpose::Stage)
+                }
+            }
+            Stage::Snapshotting => Turn::Do(Effect::Snapshot(id), Purpose::Stage),
+            Stage::Deleting { .. } => {
+                // The one point of no return. On disk before the call goes out.
+                self.enter(now, Stage::Deleting { sent: true }, "asking Nova to delete it");
+                Turn::Do(Effect::Delete(id), Purpose::Stage)
+            }
+            Stage::Vanishing => match self.view.status(id) {
+                Some(ServerStatus::Deleted) => {
+                    self.enter(now, Stage::Releasing, "Nova says that it is gone");
+                    Turn::Again
+                }
+                _ => self.waits_for("waiting for Nova to say that it is gone"),
+            },
+            Stage::Releasing => match self.state.member(id).and_then(|m| m.floating_ip) {
+                Some(floating_ip) => Turn::Do(Effect::ReleaseAddress(floating_ip), Purpose::Stage),
+                None => self.left(now, transition, id),
+            },
+            stage => {
+                debug_assert!(false, "{stage:?} is not a stage of the way out");
+                Turn::Wait
+            }
+        }
+    }
+
+    pub(super) fn done_out(&mut self, now: Timestamp, transition: &Transition, outcome: Outcome) {
+        match (&transition.stage, outcome) {
+            (Stage::Emptying { zeros, .. }, Outcome::Done) => {
+                self.enter(
+                    now,
+                    Stage::Emptying { zeros: *zeros, forced: true },
+                    "remaining sessions were cut",
+                );
+            }
+            (Stage::Stopping { .. }, Outcome::Done) => {
+                self.enter(now, Stage::Stopping { asked: true }, "asked to shut down");
+            }
+            (Stage::Snapshotting, Outcome::Done) => {
+                self.enter(now, Stage::Deleting { sent: false }, "snapshot made");
+            }
+            (Stage::Snapshotting, Outcome::Failed { why, .. }) => {
+                if self.again_later(now, format!("snapshot: {why}")) >= SNAPSHOT_TRIES {
+                    self.call_off(now, &format!("the snapshot failed: {why}"));
+                }
+            }
+            (Stage::Deleting { .. }, Outcome::Done) => {
+                // What was seen before the DELETE says nothing about after it.
+                if let Some(id) = transition.server {
+                    self.view.cloud.remove(&id);
+                }
+                self.enter(now, Stage::Vanishing, "Nova deletes it");
+            }
+            (Stage::Releasing, Outcome::Done) => {
+                if let Some(member) = transition.server.and_then(|id| self.state.member_mut(id)) {
+                    member.floating_ip = None;
+                }
+            }
+            (_, Outcome::Failed { why, .. }) => {
+                self.again_later(now, why);
+            }
+            (stage, outcome) => {
+                debug_assert!(false, "{outcome:?} does not answer {stage:?}");
+            }
+        }
+    }
+
+    /// HAProxy's word, once per observation.
+    pub(super) fn count_out(&mut self, now: Timestamp) {
+        let Some(transition) = &self.state.transition else { return };
+        let Some(name) = transition.server.and_then(|id| self.state.member(id)).map(Member::backend_name)
+        else {
+            return;
+        };
+        // Only what was seen of the configuration that counts is counted.
+        if self.view.applied.as_ref() != Some(&self.state.lb_model()) {
+            return;
+        }
+        let seen = self.view.lb_server(&name).cloned().unwrap_or_default();
+        let busy = seen.sessions + seen.queued;
+        let next = match transition.stage {
+            Stage::Emptying { zeros, forced } => {
+                let empty =
+                    busy == 0 && seen.listed && seen.admin == LbAdmin::Drain && !seen.usable_by_old_worker;
+                Stage::Emptying { zeros: if empty { zeros + 1 } else { 0 }, forced }
+            }
+            Stage::Recounting { zeros } => {
+                let empty = busy == 0 && !seen.listed && !seen.usable_by_old_worker;
+                Stage::Recounting { zeros: if empty { zeros + 1 } else { 0 } }
+            }
+            _ => return,
+        };
+        let note = if busy > 0 {
+            format!("{busy} session(s) still open")
+        } else if seen.usable_by_old_worker {
+            "an old HAProxy worker can still reach it".to_owned()
+        } else {
+            "no session".to_owned()
+        };
+        self.enter(now, next, note);
+    }
+
+    fn emptying(&mut self, now: Timestamp, transition: &Transition, id: ServerId, forced: bool) -> Turn {
+        let settings = &self.settings.transition;
+        if now.since(transition.stage_since) < settings.drain_deadline {
+            return Turn::Wait;
+        }
+        let handover = transition.kind == Kind::Handover;
+        match settings.drain_policy {
+            DrainPolicy::Abort if handover => {
+                let why =
+                    format!("not drained after {} s: {}", settings.drain_deadline.as_secs(), transition.note);
+                if self.call_off(now, &why) { Turn::Again } else { Turn::Wait }
+            }
+            DrainPolicy::Force if !forced => match self.state.member(id) {
+                Some(member) => Turn::Do(Effect::CutSessions(member.backend_name()), Purpose::Stage),
+                None => Turn::Wait,
+            },
+            DrainPolicy::Force | DrainPolicy::Wait | DrainPolicy::Abort => Turn::Wait,
+        }
+    }
+
+    /// Why a handover under way must not go on, if so: the survivors do not carry the service.
+    fn handover_unwise(&self, transition: &Transition) -> Option<String> {
+        if transition.kind != Kind::Handover || !can_be_called_off(&transition.stage) {
+            return None;
+        }
+        if self.view.lb_missing.is_some() {
+            return Some("HAProxy does not answer".to_owned());
+        }
+        let mut survivors = self.state.serving().filter(|m| Some(m.id) != transition.server).peekable();
+        if survivors.peek().is_none() {
+            return Some("nobody else would serve".to_owned());
+        }
+        survivors.find(|m| !self.view.is_up(&m.backend_name())).map(|m| format!("{} is not healthy", m.name))
+    }
+
+    /// Calls a transition off where that is still possible; whether anything changed.
+    pub(super) fn call_off(&mut self, now: Timestamp, why: &str) -> bool {
+        let Some(transition) = self.state.transition.clone() else { return false };
+        let Some(undo) = undo(&transition) else { return false };
+        if undo == Undo::Nothing {
+            self.end(now, "called off", why, false);
+            return true;
+        }
+        let Some(id) = transition.server else { return false };
+        self.state.note(now, "called off", why);
+        let set_kind = |kind: Kind, state: &mut super::state::State| {
+            if let Some(transition) = &mut state.transition {
+                transition.kind = kind;
+            }
+        };
+        match undo {
+            Undo::Nothing => {}
+            Undo::Delete => {
+                set_kind(Kind::RollBack { why: why.into(), counts: false }, &mut self.state);
+                self.enter(now, Stage::Deleting { sent: false }, why);
+            }
+            Undo::Leave => {
+                set_kind(Kind::RollBack { why: why.into(), counts: false }, &mut self.state);
+                self.place(id, Place::Listed { weight: Weight::ZERO });
+                self.enter(now, Stage::Settling, why);
+            }
+            Undo::Restore => {
+                self.place(id, Place::Listed { weight: Weight::FULL });
+                self.enter(now, Stage::Restoring, why);
+            }
+            Undo::List => {
+                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
+                self.place(id, Place::Listed { weight: Weight::ZERO });
+                self.enter(now, Stage::Listing, why);
+            }
+            Undo::Start => {
+                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
+                self.enter(now, Stage::Starting, why);
+            }
+        }
+        true
+    }
+
+    /// It is gone.
+    fn left(&mut self, now: Timestamp, transition: &Transition, id: ServerId) -> Turn {
+        let name = self.state.member(id).map_or_else(|| id.to_string(), |m| m.name.clone());
+        let was_member = self.state.member(id).is_some();
+        self.state.members.retain(|m| m.id != id);
+        self.view.samplers.remove(&id);
+        match &transition.kind {
+            Kind::Handover => {
+                let primary = self.state.base().map_or_else(|| "nobody".to_owned(), |m| m.name.clone());
+                self.end(now, "handed over", format!("{name} is deleted, {primary} is the primary"), true);
+            }
+            Kind::RollBack { why, counts } => {
+                if *counts {
+                    self.creation_failed(now, why);
+                }
+                self.end(now, "rolled back", format!("{name} is deleted: {why}"), false);
+            }
+            Kind::Evict { why } => self.end(now, "evicted", format!("{name}: {why}"), was_member),
+            Kind::Adopt | Kind::ScaleOut { .. } | Kind::Rejoin { .. } => {
+                debug_assert!(false, "{:?} does not lead out", transition.kind);
+                self.end(now, "gone", name, was_member);
+            }
+        }
+        Turn::Again
+    }
+}
+
+/// How a transition is undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    /// Nothing was done yet.
+    Nothing,
+    /// Delete what was built.
+    Delete,
+    /// Take it out of HAProxy again, then delete it.
+    Leave,
+    /// Give it its weight back.
+    Restore,
+    /// Put it into HAProxy again.
+    List,
+    /// Start it, then put it into HAProxy again.
+    Start,
+}
+
+/// How a transition can be undone now; `None` when it cannot, or not yet.
+fn undo(transition: &Transition) -> Option<Undo> {
+    match (&transition.kind, &transition.stage) {
+        (Kind::ScaleOut { .. }, Stage::Admitting | Stage::Creating { asked: false }) => Some(Undo::Nothing),
+        (Kind::ScaleOut { .. }, Stage::Building | Stage::Addressing) => Some(Undo::Delete),
+        (Kind::ScaleOut { .. }, Stage::Listing | Stage::Proving { .. } | Stage::Ramping { .. }) => {
+            Some(Undo::Leave)
+        }
+        (Kind::Handover, Stage::Settling) => Some(Undo::Nothing),
+        (Kind::Handover, Stage::Draining | Stage::Emptying { .. }) => Some(Undo::Restore),
+        (Kind::Handover, Stage::Unlisting | Stage::Recounting { .. }) => Some(Undo::List),
+        (Kind::Handover, Stage::Stopping { .. } | Stage::Snapshotting | Stage::Deleting { sent: false }) => {
+            Some(Undo::Start)
+        }
+        _ => None,
+    }
+}
+
+/// Whether a handover in this stage can still be called off.
+pub(super) fn can_be_called_off(stage: &Stage) -> bool {
+    matches!(
+        stage,
+        Stage::Settling
+            | Stage::Draining
+            | Stage::Emptying { .. }
+            | Stage::Unlisting
+            | Stage::Recounting { .. }
+            | Stage::Stopping { .. }
+            | Stage::Snapshotting
+            | Stage::Deleting { sent: false }
+    )
+}

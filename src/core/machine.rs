@@ -1,0 +1,381 @@
+//! The machine: one function from (state, view, now, event) to effects.
+//!
+//! ```text
+//!  Event ──► note it in the view or in the stage ──► vote, when one is due
+//!                                                        │
+//!        effects ◄── advance: one thing at a time ◄──────┘
+//! ```
+//!
+//! At most one effect is in flight, and every effect ends with an [`Event::Done`] that carries its ticket. `advance` looks, in
+//! this order: does HAProxy run what the state says ([`super::state::State::lb_model`])? If not, apply it. Is a transition to be
+//! called off? What does its stage need next? Without a transition: does anything want repair? So the file always follows the
+//! state, the state is on disk before any effect, and a restart goes on from wherever it was.
+
+use super::{
+    backoff::retry_pause,
+    event::{Command, Effect, Event, Outcome, Request, Ticket},
+    lb::{LbAdmin, LbMode, LbSeen},
+    settings::Settings,
+    state::{Place, State},
+    time::Timestamp,
+    transition::{Kind, Stage, Transition},
+    units::Weight,
+    view::{Pending, Purpose, View},
+};
+
+/// How many turns one event may take; more would be a loop that makes no progress.
+const TURNS: usize = 32;
+
+/// The state, the view, and the rules.
+#[derive(Debug)]
+pub struct Machine {
+    /// What survives a crash.
+    pub state: State,
+    /// What can be seen again.
+    pub view: View,
+    pub(super) settings: Settings,
+}
+
+/// What a turn of `advance` led to.
+#[must_use]
+pub(super) enum Turn {
+    /// Something changed: look again.
+    Again,
+    /// Nothing to do until something happens.
+    Wait,
+    /// This is to be done.
+    Do(Effect, Purpose),
+}
+
+impl Machine {
+    /// A machine over a state that [`super::recover`] has made fit for the present.
+    #[must_use]
+    pub fn new(state: State, settings: Settings, now: Timestamp) -> Self {
+        let next_vote = now.plus(settings.policy.interval);
+        Self { state, view: View::new(next_vote), settings }
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// New rules, from a configuration read again; runs begin anew.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+        self.view.runs = super::view::Runs::default();
+    }
+
+    /// Takes an event in and tells what is to be done.
+    pub fn step(&mut self, now: Timestamp, event: Event) -> Vec<Request> {
+        match event {
+            Event::Tick => {}
+            Event::Sampled(counters) => self.sampled(now, counters),
+            Event::SampleMissing(why) => self.sample_missing(now, why),
+            Event::LbSeen(seen) => self.lb_seen(now, seen),
+            Event::LbUnseen(why) => {
+                let since = self.view.lb_missing.take().map_or(now, |(since, _)| since);
+                self.view.lb_missing = Some((since, why));
+                // It may come back as another process with another state.
+                self.view.applied = None;
+            }
+            Event::CloudSeen(servers) => {
+                self.view.cloud = servers.into_iter().map(|facts| (facts.id, facts)).collect();
+                self.view.cloud_at = Some(now);
+                self.view.cloud_missing = None;
+            }
+            Event::CloudUnseen(why) => {
+                let since = self.view.cloud_missing.take().map_or(now, |(since, _)| since);
+                self.view.cloud_missing = Some((since, why));
+            }
+            Event::VipSeen(seen) => self.view.vip = Some(seen),
+            Event::Done { ticket, outcome } => self.done(now, ticket, outcome),
+        }
+        self.vote_if_due(now);
+        self.advance(now)
+    }
+
+    /// Does what an operator asks for.
+    ///
+    /// # Errors
+    /// Why it is not done, in plain words.
+    pub fn command(&mut self, now: Timestamp, command: &Command) -> (Result<String, String>, Vec<Request>) {
+        let answer = self.obey(now, command);
+        (answer, self.advance(now))
+    }
+
+    fn done(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
+        let Some(pending) = self.view.pending.take_if(|pending| pending.ticket == ticket) else {
+            // An answer to a question of a former life.
+            return;
+        };
+        match pending.purpose {
+            Purpose::Stage => self.stage_done(now, outcome),
+            Purpose::Apply(model) => match outcome {
+                Outcome::Failed { why, .. } => {
+                    let failures = self.view.apply_failed.take().map_or(1, |(n, _)| n.saturating_add(1));
+                    self.view.apply_not_before = now.plus(retry_pause(failures));
+                    if failures == 1 {
+                        self.state.note(now, "haproxy", format!("apply failed: {why}"));
+                    }
+                    self.view.apply_failed = Some((failures, why));
+                }
+                _ => {
+                    if self.view.apply_failed.take().is_some() {
+                        self.state.note(now, "haproxy", "apply works again");
+                    }
+                    self.view.force_apply = false;
+                    self.view.applied = Some(model);
+                }
+            },
+            Purpose::TakeVip | Purpose::GiveVip => {
+                let taking = pending.purpose == Purpose::TakeVip;
+                if let Outcome::Failed { why, .. } = outcome {
+                    self.view.repair_not_before = now.plus(retry_pause(4));
+                    self.view.repair_failed = Some(why);
+                } else {
+                    self.view.repair_failed = None;
+                    // Until it is seen again.
+                    self.view.vip = None;
+                    self.state.vip_taken = taking;
+                    let what = if taking { "service address taken" } else { "service address given back" };
+                    self.state.note(now, "vip", what);
+                }
+            }
+        }
+    }
+
+    /// Moves on as far as possible; at most one effect results, since at most one may be in flight.
+    fn advance(&mut self, now: Timestamp) -> Vec<Request> {
+        for _ in 0..TURNS {
+            if self.view.pending.is_some() {
+                break;
+            }
+            match self.turn(now) {
+                Turn::Again => {}
+                Turn::Wait => break,
+                Turn::Do(effect, purpose) => {
+                    self.view.last_ticket += 1;
+                    let ticket = Ticket(self.view.last_ticket);
+                    self.view.pending = Some(Pending { ticket, purpose });
+                    return vec![Request { ticket, effect }];
+                }
+            }
+        }
+        debug_assert_eq!(self.state.check_invariants(self.settings.max_members), Ok(()));
+        Vec::new()
+    }
+
+    fn turn(&mut self, now: Timestamp) -> Turn {
+        let model = self.state.lb_model();
+        let applied = self.view.applied.as_ref() == Some(&model);
+        if !applied && !model.servers.is_empty() {
+            if now >= self.view.apply_not_before {
+                let force = self.view.force_apply;
+                return Turn::Do(Effect::Apply { model: model.clone(), force }, Purpose::Apply(model));
+            }
+            return self.apply_waits(now);
+        }
+        if self.state.transition.is_some() { self.turn_transition(now) } else { self.upkeep(now) }
+    }
+
+    /// HAProxy does not take the model. A member on its way in must not wait for that for ever.
+    fn apply_waits(&mut self, now: Timestamp) -> Turn {
+        let Some((failures, why)) = self.view.apply_failed.clone() else { return Turn::Wait };
+        let Some(transition) = &mut self.state.transition else { return Turn::Wait };
+        transition.note = format!("HAProxy does not take the configuration: {why}");
+        if failures >= 3
+            && transition.stage == Stage::Listing
+            && matches!(transition.kind, Kind::ScaleOut { .. })
+            && let Some(id) = transition.server
+        {
+            // The file and the run time still hold what was good before: the newcomer never got in.
+            if let Some(member) = self.state.member_mut(id) {
+                member.place = Place::Unlisted;
+            }
+            self.view.applied = None;
+            self.view.apply_not_before = now;
+            self.fail_unlisted(now, format!("HAProxy does not take the configuration: {why}"));
+            return Turn::Again;
+        }
+        Turn::Wait
+    }
+
+    fn turn_transition(&mut self, now: Timestamp) -> Turn {
+        // A wish that cannot be met in this stage stays until one where it can.
+        if let Some(why) = self.state.transition.as_ref().and_then(|t| t.cancel.clone())
+            && self.call_off(now, &why)
+        {
+            if let Some(transition) = &mut self.state.transition {
+                transition.cancel = None;
+            }
+            return Turn::Again;
+        }
+        let Some(transition) = self.state.transition.clone() else { return Turn::Again };
+        if now < transition.not_before {
+            return Turn::Wait;
+        }
+        match transition.stage {
+            Stage::Admitting
+            | Stage::Creating { .. }
+            | Stage::Looking { .. }
+            | Stage::Building
+            | Stage::Starting
+            | Stage::Addressing
+            | Stage::Listing
+            | Stage::Proving { .. }
+            | Stage::Ramping { .. }
+            | Stage::Restoring
+            | Stage::TakingVip => self.turn_in(now, &transition),
+            Stage::Settling
+            | Stage::Draining
+            | Stage::Emptying { .. }
+            | Stage::Unlisting
+            | Stage::Recounting { .. }
+            | Stage::Stopping { .. }
+            | Stage::Snapshotting
+            | Stage::Deleting { .. }
+            | Stage::Vanishing
+            | Stage::Releasing => self.turn_out(now, &transition),
+        }
+    }
+
+    fn stage_done(&mut self, now: Timestamp, outcome: Outcome) {
+        let Some(transition) = self.state.transition.clone() else { return };
+        match transition.stage {
+            Stage::Admitting
+            | Stage::Creating { .. }
+            | Stage::Looking { .. }
+            | Stage::Building
+            | Stage::Starting
+            | Stage::Addressing
+            | Stage::Listing
+            | Stage::Proving { .. }
+            | Stage::Ramping { .. }
+            | Stage::Restoring
+            | Stage::TakingVip => self.done_in(now, &transition, outcome),
+            Stage::Settling
+            | Stage::Draining
+            | Stage::Emptying { .. }
+            | Stage::Unlisting
+            | Stage::Recounting { .. }
+            | Stage::Stopping { .. }
+            | Stage::Snapshotting
+            | Stage::Deleting { .. }
+            | Stage::Vanishing
+            | Stage::Releasing => self.done_out(now, &transition, outcome),
+        }
+    }
+
+    fn lb_seen(&mut self, now: Timestamp, seen: LbSeen) {
+        self.view.lb_missing = None;
+        if !self.lb_agrees(&seen) && self.view.pending.is_none() {
+            // Somebody reloaded it, or set something by hand: say it again.
+            self.view.applied = None;
+        }
+        self.view.lb = Some((now, seen));
+        self.count_in(now);
+        self.count_out(now);
+    }
+
+    /// Whether HAProxy's run time is what was applied.
+    fn lb_agrees(&self, seen: &LbSeen) -> bool {
+        let Some(model) = &self.view.applied else { return true };
+        let listed = seen.servers.values().filter(|s| s.listed).count();
+        seen.generation.is_some()
+            && listed == model.servers.len()
+            && model.servers.iter().all(|server| {
+                seen.servers.get(&server.name).is_some_and(|s| {
+                    let admin = match server.mode {
+                        LbMode::Ready => LbAdmin::Ready,
+                        LbMode::Drain => LbAdmin::Drain,
+                    };
+                    s.listed
+                        && s.weight == server.weight.get()
+                        && s.admin == admin
+                        && s.address.is_none_or(|address| address == server.address)
+                })
+            })
+    }
+
+    // What stages use to move on.
+
+    /// Begins a transition.
+    pub(super) fn begin(&mut self, now: Timestamp, transition: Transition, why: impl Into<String>) {
+        let why = why.into();
+        self.state.note(now, transition.kind.name(), why.clone());
+        self.state.transition = Some(Transition { note: why, ..transition });
+        self.view.ramp_base = None;
+    }
+
+    /// Enters a stage.
+    pub(super) fn enter(&mut self, now: Timestamp, stage: Stage, note: impl Into<String>) {
+        if let Some(transition) = &mut self.state.transition {
+            debug_assert!(
+                transition.stage.name() == stage.name()
+                    || transition.stage.name().next().contains(&stage.name()),
+                "{:?} may not follow {:?}",
+                stage.name(),
+                transition.stage.name()
+            );
+            if transition.stage.name() != stage.name() {
+                transition.stage_since = now;
+                transition.tries = 0;
+                transition.not_before = now;
+            }
+            transition.stage = stage;
+            transition.note = note.into();
+        }
+    }
+
+    /// The stage's effect failed: try again after a pause.
+    pub(super) fn again_later(&mut self, now: Timestamp, why: impl Into<String>) -> u32 {
+        let Some(transition) = &mut self.state.transition else { return 0 };
+        transition.tries = transition.tries.saturating_add(1);
+        transition.not_before = now.plus(retry_pause(transition.tries));
+        transition.note = why.into();
+        transition.tries
+    }
+
+    /// Says what the stage waits for.
+    pub(super) fn waits_for(&mut self, note: impl Into<String>) -> Turn {
+        if let Some(transition) = &mut self.state.transition {
+            transition.note = note.into();
+        }
+        Turn::Wait
+    }
+
+    /// Ends the transition; `changed` tells whether the membership did.
+    pub(super) fn end(&mut self, now: Timestamp, what: &str, why: impl Into<String>, changed: bool) {
+        debug_assert!(
+            self.state.transition.as_ref().is_some_and(|t| t.stage.name().may_end()),
+            "{:?} may not end",
+            self.state.transition
+        );
+        self.state.transition = None;
+        self.view.ramp_base = None;
+        self.state.note(now, what, why);
+        self.new_runs();
+        if changed {
+            self.state.epoch += 1;
+            self.state.epoch_since = now;
+            for sampler in self.view.samplers.values_mut() {
+                sampler.forget();
+            }
+            let policy = &self.settings.policy;
+            self.state.no_scale_out_before = now.plus(policy.cooldown_up);
+            self.state.no_handover_before = now.plus(policy.cooldown_down);
+        }
+    }
+
+    /// Sets a member's place in HAProxy; the next turn applies it.
+    pub(super) fn place(&mut self, id: super::ids::ServerId, place: Place) {
+        if let Some(member) = self.state.member_mut(id) {
+            member.place = place;
+            if place != (Place::Listed { weight: Weight::FULL }) {
+                member.serving_since = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What wants repair while no transition is in flight, and what operators ask for.
+
+use std::time::Duration;
+
+use super::{
+    cloud::ServerStatus,
+    event::{Command, Effect, VipSeen},
+    ids::ServerId,
+    machine::{Machine, Turn},
+    state::{Breaker, Hold},
+    time::Timestamp,
+    transition::{Kind, Stage, Transition},
+    view::Purpose,
+};
+
+/// How old a server with our mark must be before it counts as an orphan.
+const ORPHAN_AGE: Duration = Duration::from_secs(30);
+
+impl Machine {
+    pub(super) fn upkeep(&mut self, now: Timestamp) -> Turn {
+        if self.state.hold.is_some() && !self.state.members.iter().any(|m| m.address.is_none()) {
+            return Turn::Wait;
+        }
+        if let Some((id, why)) = self.lost_member() {
+            let evict = Transition::begin(Kind::Evict { why: why.clone() }, Some(id), Stage::Settling, now);
+            self.begin(now, evict, why);
+            return Turn::Again;
+        }
+        if now < self.view.repair_not_before {
+            return Turn::Wait;
+        }
+        if let Some((id, name)) = self.unlisted_member().map(|m| (m.id, m.name.clone())) {
+            let fresh = !self.state.vip_taken && self.state.serving().next().is_none();
+            let kind = if fresh { Kind::Adopt } else { Kind::Rejoin { why: "it is not in HAProxy".into() } };
+            let stage = if fresh { Stage::Addressing } else { Stage::Starting };
+            if !fresh && self.view.status(id).is_none() {
+                return Turn::Wait;
+            }
+            self.begin(
+                now,
+                Transition::begin(kind, Some(id), stage, now),
+                format!("bringing {name} into HAProxy"),
+            );
+            return Turn::Again;
+        }
+        if let Some(id) = self.orphan(now) {
+            let why = "it carries our mark, but it is no member: left over from an interrupted creation";
+            // HAProxy never knew it, so there is nothing to drain.
+            let evict = Transition::begin(
+                Kind::Evict { why: why.into() },
+                Some(id),
+                Stage::Deleting { sent: false },
+                now,
+            );
+            self.begin(now, evict, format!("{id}: {why}"));
+            return Turn::Again;
+        }
+        let wanted = self.state.serving().next().is_some() && !self.state.released;
+        if wanted && (!self.state.vip_taken || self.view.vip == Some(VipSeen::Free)) {
+            return Turn::Do(Effect::TakeVip, Purpose::TakeVip);
+        }
+        if self.state.released
+            && self.state.vip_taken
+            && let Some(primary) = self.state.serving().last()
+        {
+            return Turn::Do(Effect::GiveVip(primary.id), Purpose::GiveVip);
+        }
+        Turn::Wait
+    }
+
+    /// A member that Nova says is gone or failed, while another one serves.
+    fn lost_member(&self) -> Option<(ServerId, String)> {
+        self.state.members.iter().find_map(|member| {
+            let facts = self.view.cloud.get(&member.id)?;
+            let why = match facts.status {
+                ServerStatus::Deleted => "Nova says that it is gone".to_owned(),
+                // A base that fails is the operator's; a clone of ours is replaced when load asks for it.
+                ServerStatus::Error if member.mark.is_some() => {
+                    format!("Nova says ERROR: {}", facts.fault.clone().unwrap_or_default())
+                }
+                ServerStatus::Error
+                | ServerStatus::Build
+                | ServerStatus::Active
+                | ServerStatus::Shutoff
+                | ServerStatus::Other => return None,
+            };
+            let others = self
+                .state
+                .serving()
+                .any(|other| other.id != member.id && self.view.is_up(&other.backend_name()));
+            others.then_some((member.id, why))
+        })
+    }
+
+    /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way.
+    fn orphan(&self, now: Timestamp) -> Option<ServerId> {
+        self.view
+            .cloud
+            .values()
+            .find(|facts| {
+                facts.mark.as_ref().is_some_and(|mark| mark.pool == self.state.pool)
+                    && self.state.member(facts.id).is_none()
+                    && facts.status != ServerStatus::Deleted
+                    && facts.task_state.as_deref() != Some("deleting")
+                    && now.since(facts.created) > ORPHAN_AGE
+            })
+            .map(|facts| facts.id)
+    }
+
+    pub(super) fn obey(&mut self, now: Timestamp, command: &Command) -> Result<String, String> {
+        match command {
+            Command::Hold { why } => {
+                self.state.hold = Some(Hold { why: why.clone(), since: now });
+                self.state.note(now, "hold", why.clone());
+                Ok(match &self.state.transition {
+                    Some(t) => format!("on hold; the {} under way is finished first", t.kind.name()),
+                    None => "on hold: nothing will be changed".to_owned(),
+                })
+            }
+            Command::Resume => {
+                let was = (self.state.hold.take().is_some(), self.state.breaker.open, self.state.released);
+                self.state.breaker = Breaker::default();
+                self.state.released = false;
+                self.view.repair_not_before = now;
+                self.new_runs();
+                self.state.note(now, "resume", "deciding again");
+                Ok(match was {
+                    (_, _, true) => "deciding again; the service address is taken back".to_owned(),
+                    (_, true, _) => "deciding again; the breaker is closed".to_owned(),
+                    (true, false, false) => "deciding again".to_owned(),
+                    (false, false, false) => "nothing was on hold".to_owned(),
+                })
+            }
+            Command::ScaleOut => {
+                if let Some(why) = self.scale_out_barred(now) {
+                    return Err(format!("no scale-out: {why}"));
+                }
+                self.begin_scale_out(now, "asked for by the operator");
+                Ok("scaling out; watch it with `lbsidecar status --watch`".to_owned())
+            }
+            Command::Handover => {
+                if let Some(why) = self.handover_barred(now, None) {
+                    return Err(format!("no handover: {why}"));
+                }
+                self.begin_handover(now, "asked for by the operator");
+                Ok("handing over; watch it with `lbsidecar status --watch`".to_owned())
+            }
+            Command::Abort => self.abort(now),
+            Command::Release => {
+                if let Some(t) = &self.state.transition {
+                    return Err(format!(
+                        "a {} is under way: wait for its end or `lbsidecar abort` it",
+                        t.kind.name()
+                    ));
+                }
+                if self.state.base().is_none() {
+                    return Err("no member serves that could take the service address".to_owned());
+                }
+                self.state.released = true;
+                self.state.note(now, "release", "the service address goes back to the primary");
+                Ok("giving the service address back to the primary".to_owned())
+            }
+            Command::Reload { force } => {
+                self.view.applied = None;
+                self.view.force_apply = *force;
+                self.view.apply_not_before = now;
+                Ok("rendering and applying HAProxy's configuration again".to_owned())
+            }
+        }
+    }
+
+    fn abort(&mut self, now: Timestamp) -> Result<String, String> {
+        let Some(transition) = &mut self.state.transition else {
+            return Err("nothing is under way".to_owned());
+        };
+        let name = transition.kind.name();
+        match (&transition.kind, &transition.stage) {
+            (Kind::ScaleOut { .. }, _) => {}
+            (Kind::Handover, stage) if super::leave::can_be_called_off(stage) => {}
+            (Kind::Handover, _) => {
+                return Err("the DELETE was sent: the handover cannot be called off any more".to_owned());
+            }
+            (Kind::Adopt | Kind::RollBack { .. } | Kind::Evict { .. } | Kind::Rejoin { .. }, _) => {
+                return Err(format!("a {name} cannot be called off"));
+            }
+        }
+        transition.cancel = Some("the operator called it off".to_owned());
+        self.state.note(now, "abort", format!("the {name} shall be called off"));
+        Ok(format!("calling the {name} off"))
+    }
+}
