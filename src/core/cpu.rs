@@ -161,11 +161,11 @@ mod tests {
         assert_eq!(same(|r| r.at_ns = 20 * SECOND), Invalid::TooLong(Duration::from_secs(10)));
         assert_eq!(same(|r| r.at_ns = 9 * SECOND), Invalid::WentBack);
         assert_eq!(
-            same(|r| drop(r.vcpus.insert(0, VcpuCounters { time_ns: 1, delay_ns: None }))),
+            same(|r| r.vcpus = [(0, VcpuCounters { time_ns: 1, delay_ns: None })].into()),
             Invalid::WentBack
         );
         assert_eq!(
-            same(|r| drop(r.vcpus.insert(1, VcpuCounters { time_ns: 1, delay_ns: None }))),
+            same(|r| r.vcpus.extend([(1, VcpuCounters { time_ns: 1, delay_ns: None })])),
             Invalid::VcpusChanged
         );
         let none = reading(10 * SECOND, &[]);

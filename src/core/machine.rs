@@ -93,7 +93,7 @@ impl Machine {
             Event::Done { ticket, outcome } => self.done(now, ticket, outcome),
         }
         self.vote_if_due(now);
-        self.advance(now)
+        self.advance_checked(now)
     }
 
     /// Does what an operator asks for.
@@ -102,7 +102,13 @@ impl Machine {
     /// Why it is not done, in plain words.
     pub fn command(&mut self, now: Timestamp, command: &Command) -> (Result<String, String>, Vec<Request>) {
         let answer = self.obey(now, command);
-        (answer, self.advance(now))
+        (answer, self.advance_checked(now))
+    }
+
+    fn advance_checked(&mut self, now: Timestamp) -> Vec<Request> {
+        let requests = self.advance(now);
+        debug_assert_eq!(self.state.check_invariants(self.settings.max_members), Ok(()));
+        requests
     }
 
     fn done(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
@@ -163,7 +169,6 @@ impl Machine {
                 }
             }
         }
-        debug_assert_eq!(self.state.check_invariants(self.settings.max_members), Ok(()));
         Vec::new()
     }
 
@@ -353,7 +358,7 @@ impl Machine {
             "{:?} may not end",
             self.state.transition
         );
-        self.state.transition = None;
+        let ended = self.state.transition.take();
         self.view.ramp_base = None;
         self.state.note(now, what, why);
         self.new_runs();
@@ -362,6 +367,10 @@ impl Machine {
             self.state.epoch_since = now;
             for sampler in self.view.samplers.values_mut() {
                 sampler.forget();
+            }
+            // A VM that served before we came needs no rest from having been taken over.
+            if ended.is_some_and(|t| t.kind == Kind::Adopt) {
+                return;
             }
             let policy = &self.settings.policy;
             self.state.no_scale_out_before = now.plus(policy.cooldown_up);

@@ -323,6 +323,12 @@ impl StageName {
     }
 }
 
+impl std::fmt::Display for StageName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl Stage {
     /// Its name.
     #[must_use]

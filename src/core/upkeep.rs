@@ -11,6 +11,7 @@ use super::{
     time::Timestamp,
     transition::{Kind, Stage, Transition},
     view::Purpose,
+    votes::Wish,
 };
 
 /// How old a server with our mark must be before it counts as an orphan.
@@ -132,7 +133,7 @@ impl Machine {
                 })
             }
             Command::ScaleOut => {
-                if let Some(why) = self.scale_out_barred(now) {
+                if let Some(why) = self.scale_out_barred(now, Wish::OfOperator) {
                     return Err(format!("no scale-out: {why}"));
                 }
                 self.begin_scale_out(now, "asked for by the operator");
@@ -149,7 +150,7 @@ impl Machine {
             Command::Release => {
                 if let Some(t) = &self.state.transition {
                     return Err(format!(
-                        "a {} is under way: wait for its end or `lbsidecar abort` it",
+                        "{} is under way: wait for its end or `lbsidecar abort` it",
                         t.kind.name()
                     ));
                 }

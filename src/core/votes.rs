@@ -14,6 +14,15 @@ use super::{
 /// A gap between votes longer than this many intervals says that the host slept: begin anew.
 const GAP_INTERVALS: u32 = 3;
 
+/// Who wishes a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Votes in a row.
+    OfVotes,
+    /// A person.
+    OfOperator,
+}
+
 impl Machine {
     pub(super) fn sampled(&mut self, now: Timestamp, counters: Vec<DomainCounters>) {
         self.view.guests_missing = None;
@@ -121,12 +130,12 @@ impl Machine {
                 transition.cancel = Some(format!("load returned: {said}"));
                 return (Action::Abort, format!("{said}: the handover is called off"));
             }
-            return (Action::None, format!("{said}; a {} is under way", transition.kind.name()));
+            return (Action::None, format!("{said}; {} is under way", transition.kind.name()));
         }
         if up < min_up {
             return (Action::None, said);
         }
-        if let Some(why) = self.scale_out_barred(now) {
+        if let Some(why) = self.scale_out_barred(now, Wish::OfVotes) {
             return (Action::None, format!("{said}, but {why}"));
         }
         let why = format!("{said}: scaling out");
@@ -140,7 +149,7 @@ impl Machine {
         let all = if readings.len() == 1 { "the member is" } else { "every member is" };
         let said = format!("{all} at or below {low} ({down} of {min_down} votes)");
         if let Some(transition) = &self.state.transition {
-            return (Action::None, format!("{said}; a {} is under way", transition.kind.name()));
+            return (Action::None, format!("{said}; {} is under way", transition.kind.name()));
         }
         if self.state.serving().count() < 2 {
             return (
@@ -159,8 +168,9 @@ impl Machine {
         (Action::Handover, why)
     }
 
-    /// Why no scale-out may begin now, if so. What only others know (quota, memory, pressure) is asked when it begins.
-    pub(super) fn scale_out_barred(&self, now: Timestamp) -> Option<String> {
+    /// Why no scale-out may begin now, if so. What only others know (quota, memory, pressure) is asked when it begins. An operator
+    /// may override the cooldown, not the rest.
+    pub(super) fn scale_out_barred(&self, now: Timestamp, wish: Wish) -> Option<String> {
         if let Some(why) = self.change_barred() {
             return Some(why);
         }
@@ -183,7 +193,7 @@ impl Machine {
             let left = breaker.not_before.since(now).as_secs();
             return Some(format!("{} (next try in {left} s)", breaker.why));
         }
-        if now < self.state.no_scale_out_before {
+        if wish == Wish::OfVotes && now < self.state.no_scale_out_before {
             return Some(format!("cooldown: {} s left", self.state.no_scale_out_before.since(now).as_secs()));
         }
         let serving: Vec<&Member> = self.state.serving().collect();
@@ -259,7 +269,7 @@ impl Machine {
             return Some("the service address was released; `lbsidecar resume` takes it back".to_owned());
         }
         if let Some(transition) = &self.state.transition {
-            return Some(format!("a {} is under way", transition.kind.name()));
+            return Some(format!("{} is under way", transition.kind.name()));
         }
         if let Some((_, why)) = &self.view.lb_missing {
             return Some(format!("HAProxy does not answer: {why}"));

@@ -1,0 +1,124 @@
+//! At start: what was stored, made fit for what is there now; or, when nothing was stored, the state rebuilt from marks.
+//!
+//! It changes nothing outside. What is wrong in the world (a VM gone, a service address elsewhere) is then repaired by the same
+//! stages and upkeep as at any other time; this file only makes sure that they start from something true.
+
+use super::{
+    cloud::{ServerFacts, ServerStatus},
+    event::VipSeen,
+    ids::BackendName,
+    lb::{LbAdmin, LbSeen},
+    settings::Settings,
+    state::{Member, Place, State},
+    time::Timestamp,
+    units::Weight,
+};
+
+/// What was observed before the first decision.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Servers that carry our mark, and the stored members that still exist.
+    pub servers: Vec<ServerFacts>,
+    /// The VM that the operator named as base, when there is one.
+    pub base: Option<ServerFacts>,
+    /// HAProxy, when it runs.
+    pub lb: Option<LbSeen>,
+    /// Where the service address is, when that is known.
+    pub vip: Option<VipSeen>,
+}
+
+/// Makes the state to go on from.
+#[must_use]
+pub fn recover(stored: Option<State>, facts: &Facts, settings: &Settings, now: Timestamp) -> State {
+    match stored {
+        Some(state) if !state.members.is_empty() || state.transition.is_some() => {
+            resume(state, facts, settings, now)
+        }
+        _ => rebuild(facts, settings, now),
+    }
+}
+
+/// A stored state: its times must lie in this world, which matters when the clock was set back while we were away.
+fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) -> State {
+    let policy = &settings.policy;
+    state.no_scale_out_before = state.no_scale_out_before.min(now.plus(policy.cooldown_up));
+    state.no_handover_before = state.no_handover_before.min(now.plus(policy.cooldown_down));
+    state.breaker.not_before = state.breaker.not_before.min(now.plus(settings.transition.backoff_max));
+    state.epoch_since = state.epoch_since.min(now);
+    for member in &mut state.members {
+        member.serving_since = member.serving_since.map(|since| since.min(now));
+    }
+    if let Some(transition) = &mut state.transition {
+        transition.since = transition.since.min(now);
+        transition.stage_since = transition.stage_since.min(now);
+        transition.not_before = now;
+        let what = format!("{} was under way, in stage {}", transition.kind.name(), transition.stage.name());
+        state.note(now, "started", what);
+    } else {
+        state.note(now, "started", "the stored state is resumed");
+    }
+    if let Some(base) = &facts.base
+        && state.member(base.id).is_none()
+    {
+        let primary = state.base().map_or_else(|| "no member".to_owned(), |m| m.name.clone());
+        let why = format!(
+            "a VM named {} ({}) exists, but the pool has moved on and {primary} is its primary: it is left alone",
+            base.name, base.id
+        );
+        state.note(now, "conflict", why);
+    }
+    state
+}
+
+/// Nothing usable was stored: the base that the operator named, what carries our mark, and HAProxy's word about who serves.
+fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
+    let mut state = State::new(settings.pool.clone(), now);
+    let marked = facts.servers.iter().filter(|s| {
+        s.mark.as_ref().is_some_and(|mark| mark.pool == settings.pool) && s.status == ServerStatus::Active
+    });
+    let mut members: Vec<Member> =
+        facts.base.iter().chain(marked).map(|facts_of| member(facts_of, facts, settings, now)).collect();
+    members.sort_by_key(|m| (m.generation, m.id));
+    members.dedup_by_key(|m| m.id);
+    // After a handover the base's name may belong to somebody else: what serves without it is the pool.
+    if members.iter().any(|m| m.mark.is_some() && m.is_serving()) {
+        members.retain(|m| m.mark.is_some() || m.is_serving());
+    }
+    // Those that serve come first when there are too many; the rest carries our mark and is cleaned up as left over.
+    let cap = usize::try_from(settings.max_members).unwrap_or(usize::MAX);
+    let mut by_use = members.clone();
+    by_use.sort_by_key(|m| !m.is_serving());
+    by_use.truncate(cap);
+    members.retain(|m| by_use.iter().any(|kept| kept.id == m.id));
+
+    state.next_generation = members.iter().map(|m| m.generation + 1).max().unwrap_or(1).max(1);
+    state.vip_taken = facts.vip == Some(VipSeen::Ours);
+    state.members = members;
+    let names: Vec<&str> = state.members.iter().map(|m| m.name.as_str()).collect();
+    let what = format!(
+        "no stored state; found {}",
+        if names.is_empty() { "no member".into() } else { names.join(", ") }
+    );
+    state.note(now, "started", what);
+    state
+}
+
+fn member(facts: &ServerFacts, all: &Facts, settings: &Settings, now: Timestamp) -> Member {
+    let name = BackendName::of(&facts.name, facts.id);
+    let seen = all.lb.as_ref().and_then(|lb| lb.servers.get(&name)).filter(|s| s.listed);
+    let serves = seen.is_some_and(|s| s.up && s.admin == LbAdmin::Ready && s.weight == Weight::FULL.get());
+    let address =
+        seen.and_then(|s| s.address).or_else(|| facts.address.map(|ip| (ip, settings.service_port).into()));
+    let serves = serves && address.is_some();
+    Member {
+        id: facts.id,
+        name: facts.name.clone(),
+        generation: facts.mark.as_ref().map_or(0, |mark| mark.generation),
+        mark: facts.mark.clone(),
+        address: if serves { address } else { None },
+        floating_ip: facts.floating_ip,
+        // Whatever is not clearly serving goes the whole way in again, checks and probes first.
+        place: if serves { Place::Listed { weight: Weight::FULL } } else { Place::Unlisted },
+        serving_since: serves.then_some(now),
+    }
+}
