@@ -62,6 +62,7 @@ fn settings() -> Settings {
             build_deadline: secs(600),
             healthy_deadline: secs(180),
             proofs: 3,
+            proof_spacing: secs(1),
             ramp: vec![1, 10, 50, 100],
             ramp_step: secs(2),
             drain_deadline: secs(300),

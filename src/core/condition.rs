@@ -89,7 +89,7 @@ impl Machine {
             let serving: Vec<_> = self.state.serving().collect();
             let down: Vec<&str> = serving
                 .iter()
-                .filter(|m| !self.view.is_up(&m.backend_name()))
+                .filter(|m| self.view.is_down(&m.backend_name()))
                 .map(|m| m.name.as_str())
                 .collect();
             if !serving.is_empty() && down.len() == serving.len() && self.view.lb_missing.is_none() {

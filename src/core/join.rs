@@ -190,6 +190,11 @@ impl Machine {
         let good = listed && self.view.is_up(&name);
         let wanted = self.settings.transition.proofs;
         let next = if good {
+            // We look more often than HAProxy checks: the same check seen twice is one proof.
+            if *checks > 0 && now.since(self.view.proof_at) < self.settings.transition.proof_spacing {
+                return;
+            }
+            self.view.proof_at = now;
             Stage::Proving { checks: (checks + 1).min(wanted), probes: *probes }
         } else {
             Stage::Proving { checks: 0, probes: 0 }
@@ -299,9 +304,13 @@ impl Machine {
         if self.view.lb_missing.is_some() {
             return self.waits_for("HAProxy does not answer");
         }
-        if !self.view.is_up(&name) && self.view.lb.is_some() {
+        if self.view.is_down(&name) {
             self.fail_listed(now, id, format!("HAProxy took it for down at weight {weight}"));
             return Turn::Again;
+        }
+        if !self.view.is_up(&name) {
+            // Somebody reloaded HAProxy, and the new worker has not checked it yet.
+            return self.waits_for("waiting for the next health check");
         }
         if step + 1 < ramp.len() {
             if now.since(t.stage_since) < self.settings.transition.ramp_step {

@@ -80,8 +80,8 @@ impl Machine {
             }
             Stage::Recounting { .. } => Turn::Wait,
             Stage::Stopping { asked } => {
-                let facts = self.view.cloud.get(&id);
-                let runs = facts.is_some_and(|f| f.status == ServerStatus::Active);
+                let status = self.view.status(id);
+                let runs = status.is_none_or(|status| status == ServerStatus::Active);
                 if !runs || in_stage > self.settings.transition.stop_deadline {
                     let next = if self.settings.transition.snapshot_before_delete {
                         Stage::Snapshotting

@@ -111,6 +111,11 @@ impl Machine {
         requests
     }
 
+    /// Takes the last outcome in, and begins nothing new: what comes next is left to the next start.
+    pub fn finish(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
+        self.done(now, ticket, outcome);
+    }
+
     fn done(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
         let Some(pending) = self.view.pending.take_if(|pending| pending.ticket == ticket) else {
             // An answer to a question of a former life.

@@ -124,6 +124,8 @@ pub struct TransitionSettings {
     pub healthy_deadline: Duration,
     /// Good checks and good probes in a row before a member gets weight.
     pub proofs: u32,
+    /// Time between two looks at HAProxy's check that count as two: its check interval.
+    pub proof_spacing: Duration,
     /// Weights of the ramp in percent of a full share, rising, ending with 100.
     pub ramp: Vec<u16>,
     /// Time on each step of the ramp.

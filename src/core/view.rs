@@ -57,6 +57,8 @@ pub struct View {
     pub repair_not_before: Timestamp,
     /// What a repair outside of transitions failed of.
     pub repair_failed: Option<String>,
+    /// When HAProxy's check was last counted as a proof.
+    pub proof_at: Timestamp,
     /// Counters of the ramping member and of the base at the beginning of the step.
     pub ramp_base: Option<RampBase>,
 }
@@ -171,6 +173,14 @@ impl View {
     #[must_use]
     pub fn is_up(&self, name: &BackendName) -> bool {
         self.lb_missing.is_none() && self.lb_server(name).is_some_and(|s| s.listed && s.up && s.check_ok)
+    }
+
+    /// Whether HAProxy answers and does not take this server for up. A server that was not checked yet since a reload is up.
+    #[must_use]
+    pub fn is_down(&self, name: &BackendName) -> bool {
+        self.lb_missing.is_none()
+            && self.lb.is_some()
+            && !self.lb_server(name).is_some_and(|server| server.listed && server.up)
     }
 
     /// Old HAProxy workers as last seen; `None` when HAProxy does not answer.

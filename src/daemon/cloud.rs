@@ -1,0 +1,55 @@
+//! What the pool's VMs are at Nova, as the core's facts.
+
+use crate::{
+    core::{
+        cloud::{ServerFacts, ServerStatus},
+        ids::{PoolName, ServerId},
+        time::Timestamp,
+    },
+    openstack::{Cloud, CloudError, Reach},
+};
+
+/// Everything that carries the pool's mark, and every server in `known`, with status `Deleted` for those that are gone.
+///
+/// # Errors
+/// When Nova does not answer; then nothing is said about any server.
+pub(super) async fn observe(
+    cloud: &Cloud,
+    reach: &Reach,
+    pool: &PoolName,
+    known: &[ServerId],
+) -> Result<Vec<ServerFacts>, CloudError> {
+    let mut facts: Vec<ServerFacts> = cloud
+        .servers()
+        .await?
+        .iter()
+        .map(|server| server.facts(reach))
+        .filter(|f| known.contains(&f.id) || f.mark.as_ref().is_some_and(|mark| mark.pool == *pool))
+        .collect();
+    for id in known {
+        if facts.iter().any(|f| f.id == *id) {
+            continue;
+        }
+        // A list may lag behind; only the server's own page says that it is gone.
+        facts.push(match cloud.server(*id).await? {
+            Some(server) => server.facts(reach),
+            None => gone(*id),
+        });
+    }
+    Ok(facts)
+}
+
+fn gone(id: ServerId) -> ServerFacts {
+    ServerFacts {
+        id,
+        name: String::new(),
+        status: ServerStatus::Deleted,
+        task_state: None,
+        fault: None,
+        address: None,
+        floating_ip: None,
+        mark: None,
+        locked: false,
+        created: Timestamp::default(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Effects become calls, and their answers become outcomes. One effect at a time; nothing is decided or remembered here.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+use tracing::{debug, info, warn};
+
+use super::address::ServiceAddress;
+use crate::{
+    core::{
+        cloud::{FailureKind, Mark},
+        event::{Effect, Outcome},
+        ids::ServerId,
+        settings::Settings,
+    },
+    haproxy::{Haproxy, HaproxyError},
+    host,
+    openstack::{Cloud, CloudError, CopyRequest, Room},
+    telemetry::Metrics,
+};
+
+/// The parts that effects act on.
+pub(super) struct Executor {
+    pub(super) settings: Settings,
+    pub(super) haproxy: Arc<Mutex<Haproxy>>,
+    pub(super) address: Arc<ServiceAddress>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A failed call, as the core wants to know it.
+struct Failure {
+    kind: FailureKind,
+    why: String,
+}
+
+impl From<CloudError> for Failure {
+    fn from(error: CloudError) -> Self {
+        Self { kind: error.kind(), why: error.to_string() }
+    }
+}
+
+impl From<HaproxyError> for Failure {
+    fn from(error: HaproxyError) -> Self {
+        Self { kind: error.kind(), why: error.to_string() }
+    }
+}
+
+impl Executor {
+    /// Does it. Never fails: what went wrong is an outcome too.
+    pub(super) async fn execute(&self, effect: Effect) -> Outcome {
+        let name = effect.name();
+        let began = Instant::now();
+        debug!(effect = name, detail = ?effect, "effect begins");
+        let outcome = self.act(effect).await.unwrap_or_else(|failure| {
+            warn!(effect = name, kind = ?failure.kind, reason = %failure.why, "effect failed");
+            Outcome::Failed { kind: failure.kind, why: failure.why }
+        });
+        let elapsed = began.elapsed();
+        self.metrics.effect(name, !matches!(outcome, Outcome::Failed { .. }), elapsed);
+        if name != "probe" {
+            info!(effect = name, elapsed_ms = elapsed.as_millis(), "effect ended");
+        }
+        outcome
+    }
+
+    async fn act(&self, effect: Effect) -> Result<Outcome, Failure> {
+        let cloud = self.address.cloud();
+        Ok(match effect {
+            Effect::Apply { model, force } => {
+                let generation = self.haproxy.lock().await.apply(&model, force).await?;
+                Outcome::Applied { generation }
+            }
+            Effect::Probe(server) => {
+                let (ok, why) = self.haproxy.lock().await.probe(&server).await;
+                Outcome::Probed { ok, why }
+            }
+            Effect::CutSessions(server) => {
+                self.haproxy.lock().await.cut_sessions(&server).await?;
+                Outcome::Done
+            }
+            Effect::Admit { base, name } => self.admit(cloud, base, &name).await?,
+            Effect::Create { intent, name, generation, base } => {
+                let mark = Mark { pool: self.settings.pool.clone(), intent, generation };
+                let request = CopyRequest { base, name, mark, settings: self.settings.clone_spec.clone() };
+                Outcome::Created(cloud.create_copy(&request).await?)
+            }
+            Effect::FindIntent(intent) => Outcome::Found(cloud.find_intent(&self.settings.pool, intent).await?),
+            Effect::Address(id) => {
+                let (ip, floating_ip) = self.address.address_of(id).await?;
+                Outcome::Addressed { address: SocketAddr::new(ip, self.settings.service_port), floating_ip }
+            }
+            Effect::Stop(id) => {
+                cloud.stop(id).await?;
+                Outcome::Done
+            }
+            Effect::Start(id) => {
+                cloud.start(id).await?;
+                Outcome::Done
+            }
+            Effect::Snapshot(id) => {
+                self.snapshot(cloud, id).await?;
+                Outcome::Done
+            }
+            Effect::Delete(id) => {
+                cloud.delete(id).await?;
+                Outcome::Done
+            }
+            Effect::ReleaseAddress(floating_ip) => {
+                cloud.release_floating_ip(floating_ip).await?;
+                Outcome::Done
+            }
+            Effect::TakeVip => {
+                self.address.take().await?;
+                Outcome::Done
+            }
+            Effect::GiveVip(id) => {
+                self.address.give(id).await?;
+                Outcome::Done
+            }
+        })
+    }
+
+    /// Whether a copy of `base` has room and would help.
+    async fn admit(&self, cloud: &Cloud, base: ServerId, name: &str) -> Result<Outcome, Failure> {
+        let strangers = cloud.servers_named(name).await?;
+        if let Some(stranger) = strangers.first() {
+            return Ok(Outcome::Refused(format!(
+                "a server named {name} exists already ({}), and it is not ours: rename or delete it, or choose another --clone",
+                stranger.id
+            )));
+        }
+        let room = match cloud.room_for(base, &self.settings.clone_spec, &self.address.reach()).await? {
+            Room::Enough { memory_mib } => memory_mib,
+            Room::None(why) => return Ok(Outcome::Refused(why)),
+        };
+        let guards = &self.settings.guards;
+        let needed = room.saturating_add(guards.reserve_memory_mib);
+        // Without the host's word there is no reason to refuse: Nova's scheduler still has its own.
+        if let Ok(available) = host::memory_available_mib()
+            && available < needed
+        {
+            return Ok(Outcome::Refused(format!(
+                "the host has {available} MiB of memory left, and a clone needs {needed} MiB ({room} MiB and {} MiB in reserve)",
+                guards.reserve_memory_mib
+            )));
+        }
+        if let Ok(Some(pressure)) = host::cpu_pressure()
+            && pressure > guards.max_cpu_pressure
+        {
+            return Ok(Outcome::Refused(format!(
+                "the host's CPUs are the bottleneck (pressure {pressure}, at most {}): a clone on it would not help",
+                guards.max_cpu_pressure
+            )));
+        }
+        Ok(Outcome::Admitted)
+    }
+
+    async fn snapshot(&self, cloud: &Cloud, id: ServerId) -> Result<(), Failure> {
+        const DEADLINE: Duration = Duration::from_secs(900);
+        tokio::time::timeout(DEADLINE, cloud.snapshot(id, &self.settings.pool)).await.map_err(|_| Failure {
+            kind: FailureKind::Unknown,
+            why: format!("snapshot of server {id}: not active after {} s", DEADLINE.as_secs()),
+        })??;
+        Ok(())
+    }
+}

@@ -1,0 +1,225 @@
+//! The loop: one task owns the state. An event goes in, the state is saved, and only then the effects go out.
+
+use std::sync::Arc;
+
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+    time::{Duration, timeout},
+};
+use tracing::{debug, error, info, warn};
+
+use super::{
+    clock::SteadyClock, executor::Executor, notify::Notifier, publish::Publisher, sources::Focus,
+};
+use crate::{
+    admin::AdminRequest,
+    core::{
+        cloud::FailureKind,
+        event::{Event, Outcome, Request},
+        machine::Machine,
+        settings::Settings,
+        state::{History, State},
+        view::Action,
+    },
+    store::Store,
+};
+
+/// How long an effect in flight may still take when we are told to end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Reads the configuration again: the rules that may change live, and a sentence for each change that needs a restart.
+pub type Reread = Box<dyn Fn(&Settings) -> Result<(Settings, Vec<String>), String> + Send>;
+
+/// Everything that the loop owns.
+pub(super) struct Loop {
+    pub(super) clock: SteadyClock,
+    pub(super) machine: Machine,
+    pub(super) store: Store<State>,
+    pub(super) executor: Arc<Executor>,
+    pub(super) events: mpsc::Receiver<Event>,
+    pub(super) sender: mpsc::Sender<Event>,
+    pub(super) admin: mpsc::Receiver<AdminRequest>,
+    pub(super) focus: watch::Sender<Focus>,
+    pub(super) publisher: Publisher,
+    pub(super) notifier: Notifier,
+    pub(super) reread: Reread,
+    /// Ends when dropped.
+    pub(super) sources: JoinSet<()>,
+}
+
+/// What is on disk and what must not go out before it is.
+#[derive(Default)]
+struct Durable {
+    /// The state as last saved.
+    saved: Vec<u8>,
+    /// Requests that wait for a save.
+    held: Vec<Request>,
+    /// Why the state could not be saved.
+    failed: Option<String>,
+}
+
+impl Loop {
+    /// Runs until it is told to end.
+    pub(super) async fn run(mut self) -> std::io::Result<()> {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut durable = Durable::default();
+        let mut told: Option<History> = None;
+        self.act(&mut durable, Vec::new()).await;
+        self.notifier.ready();
+        info!(pool = %self.machine.state.pool, "running");
+        loop {
+            tokio::select! {
+                Some(event) = self.events.recv() => {
+                    let now = self.clock.now();
+                    let decisions = self.machine.view.decisions.back().map(|d| d.at);
+                    let requests = self.machine.step(now, event);
+                    if let Some(decision) = self.machine.view.decisions.back()
+                        && Some(decision.at) != decisions
+                    {
+                        if decision.action == Action::None {
+                            debug!(value = decision.value, vote = ?decision.vote, reason = %decision.reason, "decision");
+                        } else {
+                            info!(value = decision.value, vote = ?decision.vote, reason = %decision.reason, "decision");
+                        }
+                    }
+                    self.act(&mut durable, requests).await;
+                }
+                Some(AdminRequest { command, reply }) = self.admin.recv() => {
+                    let (answer, requests) = self.machine.command(self.clock.now(), &command);
+                    info!(?command, answer = ?answer, "operator");
+                    self.act(&mut durable, requests).await;
+                    self.answer(reply, answer, durable.failed.as_deref());
+                }
+                () = told_to_end(&mut terminate, &mut interrupt) => break,
+                _ = hangup.recv() => self.reread(),
+            }
+            self.tell_history(&mut told);
+        }
+        info!("ending; HAProxy serves on");
+        self.notifier.stopping();
+        self.end(&mut durable).await;
+        Ok(())
+    }
+
+    /// Saves the state when it changed; what was asked for goes out only after that.
+    async fn act(&mut self, durable: &mut Durable, requests: Vec<Request>) {
+        durable.held.extend(requests);
+        let written = self.machine.state.encode();
+        if written != durable.saved {
+            match self.store.save(&self.machine.state).await {
+                Ok(()) => {
+                    if durable.failed.take().is_some() {
+                        info!("the state can be saved again");
+                    }
+                    durable.saved = written;
+                }
+                Err(problem) => {
+                    if durable.failed.is_none() {
+                        error!(reason = %problem, "the state cannot be saved: nothing new is begun");
+                    }
+                    durable.failed = Some(problem.to_string());
+                }
+            }
+        }
+        if durable.failed.is_none() {
+            for request in durable.held.drain(..) {
+                self.send_out(request);
+            }
+        }
+        let state = &self.machine.state;
+        let mut servers: Vec<_> = state.members.iter().map(|m| m.id).collect();
+        servers.extend(state.moving().filter(|id| state.member(*id).is_none()));
+        let focus = Focus { servers, busy: state.transition.is_some() };
+        self.focus.send_if_modified(|old| *old != focus && { *old = focus; true });
+        let status = self.publisher.publish(&self.machine, self.clock.now(), durable.failed.as_deref());
+        self.notifier.alive(status);
+    }
+
+    /// Begins an effect; its outcome comes back as an event, also when the code behind it panics.
+    fn send_out(&self, Request { ticket, effect }: Request) {
+        let (executor, sender) = (Arc::clone(&self.executor), self.sender.clone());
+        tokio::spawn(async move {
+            let name = effect.name();
+            let task = tokio::spawn(async move { executor.execute(effect).await });
+            let outcome = task.await.unwrap_or_else(|panic| {
+                error!(effect = name, %panic, "an effect broke off: this is a bug");
+                Outcome::Failed { kind: FailureKind::Unknown, why: format!("{name} broke off: {panic}") }
+            });
+            // The loop may have ended meanwhile.
+            let _ = sender.send(Event::Done { ticket, outcome }).await;
+        });
+    }
+
+    fn answer(
+        &self,
+        reply: oneshot::Sender<Result<String, String>>,
+        answer: Result<String, String>,
+        unsaved: Option<&str>,
+    ) {
+        let answer = match unsaved {
+            Some(why) => Err(format!("the state cannot be saved, so nothing is begun: {why}")),
+            None => answer,
+        };
+        // Who asked may have hung up.
+        let _ = reply.send(answer);
+    }
+
+    fn reread(&mut self) {
+        self.notifier.reloading();
+        match (self.reread)(self.machine.settings()) {
+            Ok((settings, refused)) => {
+                for what in refused {
+                    warn!(setting = %what, "this change needs a restart");
+                }
+                self.machine.set_settings(settings);
+                info!("configuration read again");
+            }
+            Err(problems) => error!(%problems, "the new configuration is wrong; the old one stays"),
+        }
+        self.notifier.ready();
+    }
+
+    fn tell_history(&self, told: &mut Option<History>) {
+        let history = &self.machine.state.history;
+        if history.back() == told.as_ref() {
+            return;
+        }
+        let new = history.iter().rev().take_while(|entry| Some(*entry) != told.as_ref()).count();
+        for entry in history.iter().skip(history.len().saturating_sub(new)) {
+            info!(what = %entry.what, reason = %entry.why, "history");
+        }
+        *told = history.back().cloned();
+    }
+
+    /// Lets the effect in flight come to its end, so that the next start need not ask what became of it.
+    async fn end(&mut self, durable: &mut Durable) {
+        let last = async {
+            while self.machine.view.pending.is_some() {
+                let Some(event) = self.events.recv().await else { return };
+                if let Event::Done { ticket, outcome } = event {
+                    self.machine.finish(self.clock.now(), ticket, outcome);
+                    return;
+                }
+            }
+        };
+        if timeout(GRACE, last).await.is_err() {
+            warn!("an effect was still under way; the next start looks what became of it");
+        }
+        durable.held.clear();
+        if let Err(problem) = self.store.save(&self.machine.state).await {
+            error!(reason = %problem, "the state could not be saved at the end; the one saved before stands");
+        }
+        self.sources.abort_all();
+    }
+}
+
+/// Ends when we are told to end.
+async fn told_to_end(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
