@@ -1,1 +1,5 @@
-//! Placeholder, replaced by the module's own text.
+//! Flags, environment and files become settings, each checked and each with its origin.
+
+mod flags;
+
+pub use flags::{Flags, PlaceFlags};

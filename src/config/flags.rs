@@ -1,0 +1,116 @@
+//! The command line's settings: what `run`, `check` and `render` take, and the few that every command takes.
+//!
+//! Values stay text here. They are one more layer of the configuration, above files and environment, and are checked where
+//! those are checked, so that all mistakes are told at once and in one form.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Where a pool's things are: all that a command needs to find a running daemon.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Where things are")]
+pub struct PlaceFlags {
+    /// Read this file instead of /etc/lbsidecar/config.toml (or LBSIDECAR_CONFIG)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// The pool; one that is not `default` is configured in /etc/lbsidecar/<POOL>.toml
+    #[arg(long, value_name = "POOL", global = true)]
+    pub pool: Option<String>,
+    /// Directory of the durable state [default: /var/lib/lbsidecar]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<String>,
+    /// Directory of the sockets [default: /run/lbsidecar]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub run_dir: Option<String>,
+    /// What is logged, as `info` or `info,lbsidecar::haproxy=debug` (or LBSIDECAR_LOG)
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+}
+
+/// The settings that can be given on the command line; every other one has a key in the configuration file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Flags {
+    /// Where things are.
+    #[command(flatten)]
+    pub places: PlaceFlags,
+
+    /// Name or UUID of the VM that serves at first [default: vm-test]
+    #[arg(long, visible_alias = "server", value_name = "VM", help_heading = "Pool")]
+    pub base: Option<String>,
+    /// Name of the first clone
+    #[arg(long, value_name = "NAME", help_heading = "Pool")]
+    pub clone: Option<String>,
+    /// Port that the VMs serve on [default: 80]
+    #[arg(long, value_name = "PORT", help_heading = "Pool")]
+    pub port: Option<String>,
+
+    /// CPU percentage at or above which a vote is for a clone [default: 60]
+    #[arg(long, value_name = "PERCENT", help_heading = "Policy")]
+    pub high: Option<String>,
+    /// CPU percentage at or below which a vote is for the handover [default: 20]
+    #[arg(long, value_name = "PERCENT", help_heading = "Policy")]
+    pub low: Option<String>,
+    /// Votes in a row for a clone [default: 4]
+    #[arg(long, value_name = "VOTES", help_heading = "Policy")]
+    pub min_up: Option<String>,
+    /// Votes in a row for the handover [default: 4]
+    #[arg(long, value_name = "VOTES", help_heading = "Policy")]
+    pub min_down: Option<String>,
+    /// What an interval's samples become: max, mean (avg), last, p95; cpu and mem are the means of these signals [default: max]
+    #[arg(long, value_name = "METRIC", help_heading = "Policy")]
+    pub metric: Option<String>,
+    /// What is measured: cpu, mem, max-cpu-mem [default: cpu]
+    #[arg(long, value_name = "SIGNAL", help_heading = "Policy")]
+    pub signal: Option<String>,
+    /// Time between samples; a bare number means seconds [default: 1s]
+    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    pub sample: Option<String>,
+    /// Time between votes; a bare number means seconds [default: 5s]
+    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    pub interval: Option<String>,
+
+    /// What a clone boots from: image, or snapshot (the newest of ours of the base) [default: image]
+    #[arg(long, value_name = "SOURCE", help_heading = "Clone (all as the base has it, unless given)")]
+    pub clone_source: Option<String>,
+    /// Image name or id
+    #[arg(long, value_name = "IMAGE", help_heading = "Clone (all as the base has it, unless given)")]
+    pub image: Option<String>,
+    /// Flavor name or id
+    #[arg(long, value_name = "FLAVOR", help_heading = "Clone (all as the base has it, unless given)")]
+    pub flavor: Option<String>,
+    /// Network name or id
+    #[arg(
+        long,
+        visible_alias = "network",
+        value_name = "NETWORK",
+        help_heading = "Clone (all as the base has it, unless given)"
+    )]
+    pub net: Option<String>,
+    /// Key pair name
+    #[arg(long, value_name = "KEY", help_heading = "Clone (all as the base has it, unless given)")]
+    pub key_name: Option<String>,
+    /// Security group name or id; may be repeated
+    #[arg(long, value_name = "GROUP", help_heading = "Clone (all as the base has it, unless given)")]
+    pub secgroup: Vec<String>,
+    /// File with user data, for clouds whose API does not show the base's
+    #[arg(long, value_name = "FILE", help_heading = "Clone (all as the base has it, unless given)")]
+    pub user_data: Option<String>,
+
+    /// Name of the cloud in clouds.yaml (or OS_CLOUD)
+    #[arg(long, value_name = "CLOUD", help_heading = "Outside parties")]
+    pub os_cloud: Option<String>,
+    /// libvirt URI; may be repeated, one per compute host [default: found by probing the usual sockets]
+    #[arg(long, value_name = "URI", help_heading = "Outside parties")]
+    pub libvirt_uri: Vec<String>,
+
+    /// The service address [default: the base's own floating IP]
+    #[arg(long, value_name = "IP", help_heading = "Service address")]
+    pub vip: Option<String>,
+    /// How it reaches HAProxy: port, host, static [default: port]
+    #[arg(long, value_name = "MODE", help_heading = "Service address")]
+    pub vip_mode: Option<String>,
+    /// Address and port that HAProxy listens on; may be repeated [default: by mode]
+    #[arg(long, value_name = "IP:PORT", help_heading = "Service address")]
+    pub bind: Vec<String>,
+}
