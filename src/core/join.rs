@@ -95,7 +95,7 @@ impl Machine {
                     member.serving_since.get_or_insert(now);
                 }
                 let why = transition.note.clone();
-                self.end(now, "called off", why, true);
+                self.end(now, "restored", why, true);
                 Turn::Again
             }
             (stage, None) => {
@@ -162,6 +162,12 @@ impl Machine {
                 self.enter(now, Stage::Proving { checks: *checks, probes }, note);
                 if !ok {
                     self.again_later(now, format!("probe: {why}"));
+                }
+            }
+            (Stage::Starting, Outcome::Done) => {
+                self.enter(now, Stage::Starting, "asked Nova to start it");
+                if let Some(transition) = &mut self.state.transition {
+                    transition.not_before = now.plus(LOOK_PAUSE);
                 }
             }
             (Stage::TakingVip, Outcome::Done) => {
@@ -258,7 +264,7 @@ impl Machine {
         let Some(member) = self.state.member(id) else { return self.give_up(now, "the member is gone") };
         let wanted = self.settings.transition.proofs;
         if checks >= wanted && probes >= wanted {
-            let alone = self.state.serving().next().is_none();
+            let alone = !self.others_carry(id);
             let last = self.settings.transition.ramp.len().saturating_sub(1);
             // Alone there is nobody to share with: all traffic or none.
             let step = if alone { last } else { 0 };
@@ -266,10 +272,10 @@ impl Machine {
             return Turn::Again;
         }
         if now.since(t.stage_since) > self.settings.transition.healthy_deadline {
+            let check = self.view.lb_server(&member.backend_name()).map_or("nothing", |s| s.check.as_str());
             let why = format!(
-                "not healthy after {} s: {}",
+                "not healthy after {} s: {checks} of {wanted} checks (the last one: {check}) and {probes} of {wanted} probes in a row",
                 self.settings.transition.healthy_deadline.as_secs(),
-                t.note
             );
             self.fail_listed(now, id, why);
             return Turn::Again;
@@ -406,10 +412,10 @@ impl Machine {
 
     /// A member on its way in turns out not to be fit.
     fn fail_listed(&mut self, now: Timestamp, id: ServerId, why: String) {
-        let others = self.state.serving().any(|m| m.id != id);
+        let others = self.others_carry(id);
         let Some(transition) = &mut self.state.transition else { return };
         match &transition.kind {
-            Kind::ScaleOut { .. } => {
+            Kind::ScaleOut { .. } if others => {
                 transition.kind = Kind::RollBack { why: why.clone(), counts: true };
                 self.state.note(now, "scale-out failed", why.clone());
                 self.place(id, Place::Listed { weight: Weight::ZERO });
@@ -421,6 +427,7 @@ impl Machine {
                 self.end(now, "not brought back", why, true);
             }
             Kind::Adopt
+            | Kind::ScaleOut { .. }
             | Kind::Rejoin { .. }
             | Kind::Handover
             | Kind::RollBack { .. }
@@ -431,6 +438,11 @@ impl Machine {
                 transition_restart(&mut self.state.transition, now, weightless, why);
             }
         }
+    }
+
+    /// Whether another member serves and is healthy.
+    fn others_carry(&self, id: ServerId) -> bool {
+        self.state.serving().any(|m| m.id != id && self.view.is_up(&m.backend_name()))
     }
 
     /// Ends a transition that has lost its object.

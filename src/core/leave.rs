@@ -25,12 +25,13 @@ impl Machine {
             debug_assert!(false, "{:?} without a server", transition.stage);
             return Turn::Wait;
         };
-        if let Some(why) = self.handover_unwise(transition) {
-            if self.view.lb_missing.is_some() {
-                return self.waits_for(why);
-            }
-            if self.call_off(now, &why) {
-                return Turn::Again;
+        match self.doubt(transition) {
+            None => {}
+            Some(Doubt::Wait(why)) => return self.waits_for(why),
+            Some(Doubt::CallOff(why)) => {
+                if self.call_off(now, &why) {
+                    return Turn::Again;
+                }
             }
         }
         let in_stage = now.since(transition.stage_since);
@@ -38,9 +39,15 @@ impl Machine {
             Stage::Settling => match self.view.old_workers() {
                 None => self.waits_for("HAProxy does not answer"),
                 Some(0) => {
-                    if self.state.member(id).is_some_and(|m| m.place != Place::Unlisted) {
-                        self.place(id, Place::Draining);
+                    if self.state.member(id).is_none_or(|m| m.place == Place::Unlisted) {
+                        self.enter(
+                            now,
+                            Stage::Recounting { zeros: 0 },
+                            "it is not in HAProxy: counting on every worker",
+                        );
+                        return Turn::Again;
                     }
+                    self.place(id, Place::Draining);
                     self.enter(now, Stage::Draining, "no old HAProxy worker is left: draining");
                     Turn::Again
                 }
@@ -217,19 +224,27 @@ impl Machine {
         }
     }
 
-    /// Why a handover under way must not go on, if so: the survivors do not carry the service.
-    fn handover_unwise(&self, transition: &Transition) -> Option<String> {
+    /// Why a handover under way must not go on, if so: the survivors do not carry the service, or it is not known whether they do.
+    fn doubt(&self, transition: &Transition) -> Option<Doubt> {
         if transition.kind != Kind::Handover || !can_be_called_off(&transition.stage) {
             return None;
         }
         if self.view.lb_missing.is_some() {
-            return Some("HAProxy does not answer".to_owned());
+            return Some(Doubt::Wait("HAProxy does not answer".to_owned()));
         }
-        let mut survivors = self.state.serving().filter(|m| Some(m.id) != transition.server).peekable();
-        if survivors.peek().is_none() {
-            return Some("nobody else would serve".to_owned());
+        let survivors: Vec<&Member> =
+            self.state.serving().filter(|m| Some(m.id) != transition.server).collect();
+        if survivors.is_empty() {
+            return Some(Doubt::CallOff("nobody else would serve".to_owned()));
         }
-        survivors.find(|m| !self.view.is_up(&m.backend_name())).map(|m| format!("{} is not healthy", m.name))
+        if let Some(down) = survivors.iter().find(|m| self.view.is_down(&m.backend_name())) {
+            return Some(Doubt::CallOff(format!("{} is not healthy", down.name)));
+        }
+        // Somebody reloaded HAProxy, and the new worker has not checked it yet.
+        survivors
+            .iter()
+            .find(|m| !self.view.is_up(&m.backend_name()))
+            .map(|m| Doubt::Wait(format!("waiting for the next health check of {}", m.name)))
     }
 
     /// Calls a transition off where that is still possible; whether anything changed.
@@ -300,6 +315,15 @@ impl Machine {
         }
         Turn::Again
     }
+}
+
+/// Why a handover must not go on now.
+#[derive(Debug)]
+enum Doubt {
+    /// It may go on when this is over.
+    Wait(String),
+    /// It must be called off.
+    CallOff(String),
 }
 
 /// How a transition is undone.

@@ -65,7 +65,9 @@ fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) 
             "a VM named {} ({}) exists, but the pool has moved on and {primary} is its primary: it is left alone",
             base.name, base.id
         );
-        state.note(now, "conflict", why);
+        if !state.history.iter().any(|entry| entry.why == why) {
+            state.note(now, "conflict", why);
+        }
     }
     state
 }
@@ -74,7 +76,9 @@ fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) 
 fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     let mut state = State::new(settings.pool.clone(), now);
     let marked = facts.servers.iter().filter(|s| {
-        s.mark.as_ref().is_some_and(|mark| mark.pool == settings.pool) && s.status == ServerStatus::Active
+        s.mark.as_ref().is_some_and(|mark| mark.pool == settings.pool)
+            && s.status == ServerStatus::Active
+            && s.task_state.as_deref() != Some("deleting")
     });
     let mut members: Vec<Member> =
         facts.base.iter().chain(marked).map(|facts_of| member(facts_of, facts, settings, now)).collect();
@@ -94,6 +98,11 @@ fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     state.next_generation = members.iter().map(|m| m.generation + 1).max().unwrap_or(1).max(1);
     state.vip_taken = facts.vip == Some(VipSeen::Ours);
     state.members = members;
+    if state.members.iter().any(|m| m.mark.is_some()) {
+        // When the last change was is not known: as if it had been now.
+        state.no_scale_out_before = now.plus(settings.policy.cooldown_up);
+        state.no_handover_before = now.plus(settings.policy.cooldown_down);
+    }
     let names: Vec<&str> = state.members.iter().map(|m| m.name.as_str()).collect();
     let what = format!(
         "no stored state; found {}",

@@ -255,7 +255,8 @@ impl StageName {
             S::Ramping => &[S::TakingVip, S::Settling],
             S::Restoring => &[],
             S::TakingVip => &[],
-            S::Settling => &[S::Draining],
+            // One that HAProxy does not list needs no drain.
+            S::Settling => &[S::Draining, S::Recounting],
             S::Draining => &[S::Emptying, S::Restoring],
             S::Emptying => &[S::Unlisting, S::Restoring],
             // From here a handover that is called off needs the whole way in again.
