@@ -1,3 +1,102 @@
-//! Placeholder, replaced by the module's own text.
+//! HAProxy: rendered, checked, applied, reloaded, watched and probed.
+//!
+//! One [`Haproxy`] is one HAProxy instance of ours, for one pool, with a configuration file that nobody else writes:
+//!
+//! ```text
+//! LbModel ─ render ─► haproxy.cfg ─ check ─ rename ─┬─► run-time orders (weight, drain, maint)   apply
+//!                                                   └─► reload, confirmed by generation          reload
+//! LbSeen ◄─ show proc, and show stat of every worker, current and old                            observe
+//! ```
+//!
+//! The file always says what the run time says (a drained server has weight 0), so that a reload by anybody, or a restart after a
+//! crash, is harmless. HAProxy serves on whatever happens to us. What HAProxy shall be is not decided here.
 
+mod apply;
+mod bind;
+mod check;
+mod csv;
+mod description;
+mod error;
+mod file;
+mod master;
+mod observe;
+mod probe;
+mod processes;
+mod reload;
+mod render;
+mod server_state;
 pub mod settings;
+mod start;
+mod sync;
+
+use file::{ConfigFile, OnDisk};
+use master::Master;
+use render::Template;
+
+pub use self::{check::version, error::HaproxyError, settings::HaproxySettings};
+use crate::core::{ids::BackendName, lb::LbModel};
+
+/// One HAProxy instance.
+#[derive(Debug)]
+pub struct Haproxy {
+    settings: HaproxySettings,
+    template: Template,
+    file: ConfigFile,
+    master: Master,
+    /// What this process wrote last into the configuration file.
+    written: Option<String>,
+}
+
+impl Haproxy {
+    /// Loads the template and tries the settings on it; touches nothing.
+    ///
+    /// # Errors
+    /// A template or a setting that cannot work.
+    pub fn new(settings: HaproxySettings) -> Result<Self, HaproxyError> {
+        settings.check()?;
+        let template = Template::load(&settings)?;
+        template.render(&settings, &LbModel::default(), 0)?;
+        Ok(Self {
+            file: ConfigFile::new(settings.config_dir.clone()),
+            master: Master::new(settings.run_dir.join("master.sock")),
+            template,
+            settings,
+            written: None,
+        })
+    }
+
+    /// The file that [`Haproxy::apply`] would write for `model`, with the generation that it would have.
+    ///
+    /// # Errors
+    /// The template does not render, or the file of now cannot be read.
+    pub fn render(&self, model: &LbModel) -> Result<String, HaproxyError> {
+        let generation = self.next_generation(&self.file.read()?, 0);
+        Ok(file::seal(&self.template.render(&self.settings, model, generation)?.text))
+    }
+
+    /// Ends the sessions that any worker still has open to a server. Its clients see a broken connection.
+    ///
+    /// # Errors
+    /// HAProxy does not answer or does not obey.
+    pub async fn cut_sessions(&self, server: &BackendName) -> Result<(), HaproxyError> {
+        let processes = self.master.processes().await?;
+        if let Some(pid) = processes.current {
+            self.master.cut(pid, server).await?;
+        }
+        for pid in processes.old {
+            match self.master.cut_in_old(pid, server).await {
+                Err(HaproxyError::WorkerGone { .. }) => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the file is not the one that we wrote last. After a start of ours any untouched file of ours is.
+    fn is_edited(&self, on_disk: &OnDisk) -> bool {
+        match on_disk {
+            OnDisk::Ours(text) => self.written.as_ref().is_some_and(|written| written != text),
+            OnDisk::Edited(_) | OnDisk::Missing => true,
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::{
 
 use secrecy::SecretString;
 
+use super::error::HaproxyError;
 use crate::core::ids::PoolName;
 
 /// One HAProxy instance: ours, for one pool.
@@ -88,6 +89,26 @@ pub enum Supervisor {
 }
 
 impl HaproxySettings {
+    /// Checks what HAProxy's command line and socket addresses cannot take.
+    ///
+    /// # Errors
+    /// The setting and its rule.
+    pub fn check(&self) -> Result<(), HaproxyError> {
+        // `-S` takes options after a comma; 108 bytes hold a socket's address, and HAProxy needs some for a temporary name.
+        const LONGEST: usize = 80;
+        let run_dir = self.run_dir.display().to_string();
+        let why = if !self.run_dir.is_absolute() {
+            format!("{run_dir} is not an absolute path")
+        } else if run_dir.len() > LONGEST {
+            format!("{run_dir} is longer than the {LONGEST} characters that fit into a socket's address")
+        } else if run_dir.contains(',') {
+            format!("{run_dir} holds a comma")
+        } else {
+            return Ok(());
+        };
+        Err(HaproxyError::Setting { key: "run_dir", why })
+    }
+
     /// The address part of the first bind, for messages.
     #[must_use]
     pub fn service_ip(&self) -> Option<IpAddr> {

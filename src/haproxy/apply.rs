@@ -1,0 +1,206 @@
+//! Brings HAProxy to a model: file first, then the run time, then a look at whether it is so.
+//!
+//! ```text
+//! render ─► staged file ─► haproxy -c ─► rename ─► run-time orders ─► same structure: read back ─► .lkg
+//!              │ refused: .rejected                                └► other structure: reload, confirmed ─► orders ─► read back ─► .lkg
+//!              ▼                                                               │ failed
+//!        nothing changed                                                       └► .lkg put back, reloaded, servers as before
+//! ```
+//!
+//! Nothing here decides what HAProxy shall be.
+
+use std::collections::BTreeMap;
+
+use tracing::{info, warn};
+
+use super::{
+    Haproxy, check,
+    description::Description,
+    error::HaproxyError,
+    file::{OnDisk, seal},
+    server_state::ServerState,
+};
+use crate::core::{
+    ids::BackendName,
+    lb::{LbAdmin, LbMode, LbModel, LbServer},
+    units::Weight,
+};
+
+/// Our HAProxy as it runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) pid: u32,
+    pub(super) description: Description,
+}
+
+impl Haproxy {
+    /// Brings the file and the run time to `model`; the generation that runs then. Repeating it does nothing.
+    ///
+    /// Only a change of structure (members, addresses, settings, template) reloads; weights and drains are set at run time, and
+    /// a server that leaves gets no new session from the worker that it leaves behind. HAProxy is started if it does not run.
+    ///
+    /// # Errors
+    /// Every [`HaproxyError`]. After all of them but [`HaproxyError::Unconfirmed`] HAProxy serves as it did before.
+    pub async fn apply(&mut self, model: &LbModel, force: bool) -> Result<u64, HaproxyError> {
+        let on_disk = self.file.read()?;
+        if self.is_edited(&on_disk) && on_disk != OnDisk::Missing {
+            if !force {
+                return Err(HaproxyError::Edited { path: self.file.path() });
+            }
+            self.file.keep("edited", on_disk.text().unwrap_or_default())?;
+        }
+        let Some(running) = self.running().await? else {
+            return self.start_with(model).await;
+        };
+        let ran = running.description.generation;
+        let same = self.template.render(&self.settings, model, ran)?;
+        if same.description == running.description {
+            self.install(&same.text).await?;
+            self.order_all(running.pid, model).await?;
+            self.confirm_servers(running.pid, model).await?;
+            self.keep_good()?;
+            return Ok(ran);
+        }
+        let generation = self.next_generation(&on_disk, ran);
+        let next = self.template.render(&self.settings, model, generation)?;
+        let good = [on_disk.text().map(str::to_owned), self.file.last_known_good()]
+            .into_iter()
+            .flatten()
+            .find(|text| Description::in_file(text).as_ref() == Some(&running.description));
+        let states = self.master.servers(running.pid).await?;
+        self.install(&next.text).await?;
+        if let Err(error) = self.order_all(running.pid, model).await {
+            let after = self.roll_back(&running, good, &states, Reloaded::No).await;
+            return Err(HaproxyError::Reload { generation, why: error.to_string(), after });
+        }
+        match self.reload(&next.description).await {
+            Ok(pid) => {
+                info!(generation, pid, "HAProxy runs a new configuration");
+                self.settle(pid, model).await?;
+                Ok(generation)
+            }
+            Err(why) => {
+                warn!(generation, why, "HAProxy did not take the new configuration");
+                let after = self.roll_back(&running, good, &states, Reloaded::Maybe).await;
+                Err(HaproxyError::Reload { generation, why, after })
+            }
+        }
+    }
+
+    /// Says to a fresh worker what a file cannot say, and reads everything back.
+    pub(super) async fn settle(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
+        self.order_all(pid, model).await?;
+        self.confirm_servers(pid, model).await?;
+        self.keep_good()
+    }
+
+    /// What runs, if anything does.
+    ///
+    /// # Errors
+    /// It is not of this pool.
+    pub(super) async fn running(&self) -> Result<Option<Running>, HaproxyError> {
+        if !self.master.answers().await {
+            return Ok(None);
+        }
+        let Some(pid) = self.master.processes().await?.current else { return Ok(None) };
+        let found = self.master.description(pid).await?;
+        match self.ours(&found) {
+            Some(description) => Ok(Some(Running { pid, description })),
+            None => Err(HaproxyError::Foreign {
+                socket: self.master.socket().to_owned(),
+                found: if found.is_empty() { "a configuration without a description".into() } else { found },
+                pool: self.settings.pool.to_string(),
+            }),
+        }
+    }
+
+    /// One more than any that was ever used.
+    pub(super) fn next_generation(&self, on_disk: &OnDisk, ran: u64) -> u64 {
+        let written = on_disk.text().and_then(Description::in_file).map_or(0, |d| d.generation);
+        let good = self.file.last_known_good().and_then(|text| Description::in_file(&text));
+        ran.max(written).max(good.map_or(0, |d| d.generation)) + 1
+    }
+
+    /// Has HAProxy check `text`, and makes it the configuration file.
+    pub(super) async fn install(&mut self, text: &str) -> Result<(), HaproxyError> {
+        let text = seal(text);
+        if self.file.read()? == OnDisk::Ours(text.clone()) {
+            self.written = Some(text);
+            return Ok(());
+        }
+        let staged = self.file.stage(&text)?;
+        if let Err(refusal) = check::accepts(&self.settings.binary, staged.path()).await? {
+            let kept = self.file.keep("rejected", &text)?;
+            self.file.keep("rejected.log", &refusal.log)?;
+            return Err(HaproxyError::Rejected { kept, why: refusal.why });
+        }
+        self.file.commit(staged, &self.file.path())?;
+        self.written = Some(text);
+        Ok(())
+    }
+
+    /// Remembers what lies there as what HAProxy was seen running.
+    fn keep_good(&self) -> Result<(), HaproxyError> {
+        match self.file.read()? {
+            OnDisk::Ours(text) if self.file.last_known_good().as_ref() != Some(&text) => {
+                self.file.keep("lkg", &text).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// After a change that did not work: the file that ran before, the worker that ran before, its servers as they were. What is
+    /// in force then, in words.
+    async fn roll_back(
+        &mut self,
+        running: &Running,
+        good: Option<String>,
+        states: &BTreeMap<BackendName, ServerState>,
+        reloaded: Reloaded,
+    ) -> String {
+        let Some(good) = good else {
+            return "the worker before serves on, but there is no known good file to put back".into();
+        };
+        let as_before = as_model(states);
+        let restored = async {
+            self.file.commit(self.file.stage(&good)?, &self.file.path())?;
+            self.written = Some(good);
+            let pid = match reloaded {
+                // A worker with the new file may have come up after all, or may still do so.
+                Reloaded::Maybe => match self.reload(&running.description).await {
+                    Ok(pid) => pid,
+                    Err(why) => return Err(HaproxyError::Unconfirmed(why)),
+                },
+                Reloaded::No => running.pid,
+            };
+            self.order_all(pid, &as_before).await
+        };
+        let generation = running.description.generation;
+        match restored.await {
+            Ok(()) => format!("generation {generation} is back in force"),
+            Err(error) => format!("going back to generation {generation} failed, too: {error}"),
+        }
+    }
+}
+
+/// Whether HAProxy was asked to reload before things went wrong.
+enum Reloaded {
+    No,
+    Maybe,
+}
+
+/// The model that describes servers as they were; those in maintenance are kept from traffic.
+fn as_model(states: &BTreeMap<BackendName, ServerState>) -> LbModel {
+    let servers = states.iter().filter_map(|(name, state)| {
+        Some(LbServer {
+            name: name.clone(),
+            address: state.address?,
+            weight: Weight::clamped(state.weight),
+            mode: match state.admin {
+                LbAdmin::Ready => LbMode::Ready,
+                LbAdmin::Drain | LbAdmin::Maint => LbMode::Drain,
+            },
+        })
+    });
+    LbModel { servers: servers.collect() }
+}

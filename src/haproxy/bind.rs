@@ -1,0 +1,74 @@
+//! Whether an address can be listened on, in the network namespace where HAProxy will do it.
+//!
+//! `haproxy -c` does not try that, and a start or reload that fails for it is noticed only when it is too late for a clear word.
+
+use std::{
+    fs::File,
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use super::error::HaproxyError;
+
+/// Where `ip netns` keeps the namespace of that name.
+pub(super) fn netns_path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// Tries to listen on `address` for a moment.
+///
+/// # Errors
+/// Why that does not work.
+pub(super) fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), HaproxyError> {
+    let failed = |why: String| HaproxyError::Bind { address, why };
+    let path = netns.map(netns_path);
+    let tried = thread::scope(|scope| {
+        // The namespace is a property of the thread; this one ends with the try.
+        scope.spawn(|| try_bind(address, path.as_deref())).join()
+    });
+    match tried {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrInUse => {
+            Err(failed("another program listens there; stop it, or choose another address".into()))
+        }
+        Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            Err(failed("no interface has this address".into()))
+        }
+        Ok(Err((_, error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(failed("ports below 1024 need root or CAP_NET_BIND_SERVICE".into()))
+        }
+        Ok(Err((what, error))) => Err(failed(format!("{what}: {error}"))),
+        Err(_) => Err(failed("the try itself failed".into())),
+    }
+}
+
+fn try_bind(address: SocketAddr, netns: Option<&Path>) -> Result<(), (String, io::Error)> {
+    if let Some(path) = netns {
+        let what = || format!("namespace {}", path.display());
+        let namespace = File::open(path).map_err(|error| (what(), error))?;
+        setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| (what(), error.into()))?;
+    }
+    TcpListener::bind(address).map(drop).map_err(|error| ("bind".into(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_address_is_told_from_a_missing_one() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = free(taken.local_addr().unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("another program listens there"), "{error}");
+        // TEST-NET-3 is never on an interface.
+        let error = free("203.0.113.7:80".parse().unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("no interface has this address"), "{error}");
+        let error = free("127.0.0.1:0".parse().unwrap(), Some("no-such-namespace")).unwrap_err().to_string();
+        assert!(error.contains("namespace /run/netns/no-such-namespace"), "{error}");
+        assert!(free("127.0.0.1:0".parse().unwrap(), None).is_ok());
+    }
+}

@@ -1,0 +1,222 @@
+//! Talks to HAProxy's master CLI, and through it to each single worker (`@!<pid> command`).
+//!
+//! Every question goes through the master, because only there it is certain which worker answers: a stats socket may still be
+//! answered by the worker before, and shows nothing of those that live on.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::UnixStream,
+    time::{Instant, sleep, timeout_at},
+};
+
+use super::{
+    csv::Table,
+    error::HaproxyError,
+    processes::Processes,
+    server_state::{self, ServerState},
+};
+use crate::core::ids::BackendName;
+
+/// The backend that holds the pool's servers.
+pub(super) const BACKEND: &str = "app";
+/// The frontend that clients speak to.
+pub(super) const FRONTEND: &str = "service";
+
+/// How long one question may take, the master's moments of deafness while it executes itself anew included.
+const DEADLINE: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(10);
+/// More than any table of a pool's size; what is longer is not for us.
+const LONGEST_ANSWER: u64 = 8 << 20;
+
+/// The master's socket.
+#[derive(Debug, Clone)]
+pub(super) struct Master {
+    socket: PathBuf,
+}
+
+/// What a server is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    Weight(u16),
+    Ready,
+    Drain,
+    Maint,
+    /// Not usable until its health checks say otherwise.
+    Down,
+}
+
+impl Master {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Who runs.
+    pub(super) async fn processes(&self) -> Result<Processes, HaproxyError> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let answer = self.ask("show proc", until).await?;
+            match Processes::parse(&answer) {
+                Some(processes) => return Ok(processes),
+                None if Instant::now() < until => sleep(RETRY).await,
+                None => return Err(unexpected("show proc", &answer)),
+            }
+        }
+    }
+
+    /// Whether a master answers at all, asked once.
+    pub(super) async fn answers(&self) -> bool {
+        matches!(self.exchange("show proc", Instant::now() + DEADLINE).await, Ok(answer) if Processes::parse(&answer).is_some())
+    }
+
+    /// The description in a worker's configuration; empty when it has none.
+    pub(super) async fn description(&self, pid: u32) -> Result<String, HaproxyError> {
+        let info = self.worker(pid, "show info").await?;
+        let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        match field("Pid:").and_then(|text| text.parse::<u32>().ok()) {
+            Some(found) if found == pid => Ok(field("description:").unwrap_or_default().to_owned()),
+            _ => Err(unexpected("show info", &info)),
+        }
+    }
+
+    /// A worker's statistics.
+    pub(super) async fn statistics(&self, pid: u32) -> Result<Table, HaproxyError> {
+        let answer = self.worker(pid, "show stat").await?;
+        Table::parse(&answer).ok_or_else(|| unexpected("show stat", &answer))
+    }
+
+    /// The state of the pool's servers in a worker.
+    pub(super) async fn servers(&self, pid: u32) -> Result<BTreeMap<BackendName, ServerState>, HaproxyError> {
+        let answer = self.worker(pid, "show servers state").await?;
+        server_state::parse(&answer, BACKEND).ok_or_else(|| unexpected("show servers state", &answer))
+    }
+
+    /// Changes a server at run time. Only the current worker obeys.
+    pub(super) async fn order(
+        &self,
+        pid: u32,
+        server: &BackendName,
+        order: Order,
+    ) -> Result<(), HaproxyError> {
+        let what = match order {
+            Order::Weight(weight) => format!("weight {weight}"),
+            Order::Ready => "state ready".into(),
+            Order::Drain => "state drain".into(),
+            Order::Maint => "state maint".into(),
+            Order::Down => "health down".into(),
+        };
+        self.silent(pid, &format!("set server {BACKEND}/{server} {what}")).await
+    }
+
+    /// Ends the sessions that a worker has open to a server.
+    pub(super) async fn cut(&self, pid: u32, server: &BackendName) -> Result<(), HaproxyError> {
+        self.silent(pid, &format!("shutdown sessions server {BACKEND}/{server}")).await
+    }
+
+    /// Ends the sessions that an *old* worker has open to a server: it refuses every command that names a server, but it lists its
+    /// sessions and ends them one by one.
+    pub(super) async fn cut_in_old(&self, pid: u32, server: &BackendName) -> Result<(), HaproxyError> {
+        let sessions = self.worker(pid, "show sess").await?;
+        let (backend, server) = (format!("be={BACKEND}"), format!("srv={server}"));
+        for line in sessions.lines() {
+            let mut words = line.split_whitespace();
+            let Some(id) = words.next().and_then(|word| word.strip_suffix(':')) else { continue };
+            let (mut ours, mut to_it) = (false, false);
+            for word in words {
+                ours |= word == backend;
+                to_it |= word == server;
+            }
+            if ours && to_it {
+                // It may have ended by itself meanwhile, which is as good.
+                self.worker(pid, &format!("shutdown session {id}")).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for a reload; what HAProxy says of it, which before 2.7 is nothing.
+    pub(super) async fn reload(&self) -> Result<String, HaproxyError> {
+        let until = Instant::now() + DEADLINE;
+        let stream = self.connect(until).await?;
+        // The master may execute itself anew before it has answered.
+        Ok(converse(stream, "reload", until).await.unwrap_or_default())
+    }
+
+    /// A command of which success prints nothing.
+    async fn silent(&self, pid: u32, command: &str) -> Result<(), HaproxyError> {
+        let answer = self.worker(pid, command).await?;
+        if answer.trim().is_empty() { Ok(()) } else { Err(unexpected(command, &answer)) }
+    }
+
+    async fn worker(&self, pid: u32, command: &str) -> Result<String, HaproxyError> {
+        let answer = self.ask(&format!("@!{pid} {command}"), Instant::now() + DEADLINE).await?;
+        if answer.starts_with("Can't find the target PID") {
+            return Err(HaproxyError::WorkerGone { pid });
+        }
+        Ok(answer)
+    }
+
+    /// One command, one connection; asked again when it was cut. All commands sent this way may be repeated.
+    async fn ask(&self, command: &str, until: Instant) -> Result<String, HaproxyError> {
+        loop {
+            match self.exchange(command, until).await {
+                Err(error) if again(&error) && Instant::now() + RETRY < until => sleep(RETRY).await,
+                answer => return answer.map_err(|error| self.unreachable(&error)),
+            }
+        }
+    }
+
+    async fn exchange(&self, command: &str, until: Instant) -> io::Result<String> {
+        let stream = timeout_at(until, UnixStream::connect(&self.socket)).await??;
+        converse(stream, command, until).await
+    }
+
+    async fn connect(&self, until: Instant) -> Result<UnixStream, HaproxyError> {
+        loop {
+            match timeout_at(until, UnixStream::connect(&self.socket)).await.unwrap_or_else(|e| Err(e.into()))
+            {
+                Err(error) if again(&error) && Instant::now() + RETRY < until => sleep(RETRY).await,
+                stream => return stream.map_err(|error| self.unreachable(&error)),
+            }
+        }
+    }
+
+    fn unreachable(&self, error: &io::Error) -> HaproxyError {
+        HaproxyError::Unreachable { socket: self.socket.clone(), why: error.to_string() }
+    }
+}
+
+/// Sends one command and reads the answer to its end.
+async fn converse(mut stream: UnixStream, command: &str, until: Instant) -> io::Result<String> {
+    timeout_at(until, async {
+        stream.write_all(format!("{command}\n").as_bytes()).await?;
+        // The master's side of the conversation stays open until ours is closed.
+        stream.shutdown().await?;
+        let mut answer = Vec::new();
+        if (&mut stream).take(LONGEST_ANSWER).read_to_end(&mut answer).await? as u64 == LONGEST_ANSWER {
+            return Err(io::Error::other("the answer is too long"));
+        }
+        Ok(String::from_utf8_lossy(&answer).trim_start_matches('\n').to_owned())
+    })
+    .await?
+}
+
+/// What happens while the master executes itself anew, and passes.
+fn again(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | BrokenPipe | NotFound)
+}
+
+fn unexpected(command: &str, answer: &str) -> HaproxyError {
+    HaproxyError::Command { command: command.to_owned(), answer: answer.trim().chars().take(200).collect() }
+}

@@ -1,0 +1,79 @@
+//! One reload, confirmed.
+//!
+//! A reload is not done when it was asked for: before HAProxy 2.7 the command says nothing at all, a request that comes while
+//! another reload is under way gets lost, and systemd reports success even for one that failed. It is done when a new worker
+//! says that it runs the wanted generation.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::{Haproxy, check::first_alerts, description::Description, processes::Processes};
+
+/// How often it is asked for before we give up.
+const TRIES: u32 = 2;
+/// How long one try may take; a port that is taken is retried for two seconds by HAProxy itself.
+const DEADLINE: Duration = Duration::from_secs(6);
+const POLL: Duration = Duration::from_millis(10);
+
+/// What came of a look at the processes during a reload.
+enum Look {
+    Live(u32),
+    Failed,
+    /// A new worker runs something else: our request met another reload, and was lost.
+    Lost,
+    Waiting,
+}
+
+impl Haproxy {
+    /// Has the file that lies there loaded; the new worker's pid.
+    ///
+    /// # Errors
+    /// Why the wanted generation did not go live, in words. The worker before serves on.
+    pub(super) async fn reload(&self, want: &Description) -> Result<u32, String> {
+        let said_before = self.log_length();
+        let mut why = String::new();
+        for _ in 0..TRIES {
+            let before = self.master.processes().await.map_err(|error| error.to_string())?;
+            let answer = self.master.reload().await.map_err(|error| error.to_string())?;
+            if answer.contains("Success=0") {
+                return Err(first_alerts(&answer).unwrap_or_else(|| "HAProxy could not load it".into()));
+            }
+            let until = Instant::now() + DEADLINE;
+            loop {
+                match self.look_for(want, &before).await {
+                    Look::Live(pid) => return Ok(pid),
+                    Look::Failed => {
+                        return Err(first_alerts(&self.log_since(said_before)).unwrap_or_else(|| {
+                            format!("HAProxy could not load it; {} says why", self.log_name())
+                        }));
+                    }
+                    Look::Lost => {
+                        why = "another reload came in between".into();
+                        break;
+                    }
+                    Look::Waiting if Instant::now() < until => sleep(POLL).await,
+                    Look::Waiting => {
+                        why = format!("no new worker within {} s", DEADLINE.as_secs());
+                        break;
+                    }
+                }
+            }
+        }
+        Err(why)
+    }
+
+    async fn look_for(&self, want: &Description, before: &Processes) -> Look {
+        // No answer is not bad news: the master is deaf while it executes itself anew.
+        let Ok(now) = self.master.processes().await else { return Look::Waiting };
+        if now.reloads > before.reloads && now.failed > 0 {
+            return Look::Failed;
+        }
+        let Some(pid) = now.current.filter(|pid| Some(*pid) != before.current) else { return Look::Waiting };
+        match self.master.description(pid).await {
+            Ok(description) if description == want.to_string() => Look::Live(pid),
+            Ok(_) => Look::Lost,
+            Err(_) => Look::Waiting,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! From the core's model and the settings to the text of `haproxy.cfg`.
+//!
+//! Only numbers, addresses, validated names and [`quoted`] strings reach the template: HAProxy's grammar is one directive a
+//! line, so that a line break in a name would be a directive of somebody else's. The text depends on nothing but its inputs.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::{
+    description::Description,
+    error::HaproxyError,
+    settings::{HaproxySettings, ServiceMode},
+};
+use crate::core::{lb::LbModel, units::Weight};
+
+const EMBEDDED: &str = include_str!("../../templates/haproxy.cfg.tera");
+
+/// The template in use.
+#[derive(Debug)]
+pub(super) struct Template {
+    /// Its file, or that it is the embedded one.
+    name: String,
+    source: String,
+}
+
+/// A rendered file, not yet accepted by HAProxy.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) text: String,
+    pub(super) description: Description,
+}
+
+#[derive(Serialize)]
+struct Context {
+    pool: String,
+    mode: &'static str,
+    binds: Vec<String>,
+    servers: Vec<Server>,
+    sockets: Sockets,
+    timeouts: Timeouts,
+    check: Check,
+    stats: Stats,
+    max_connections: u32,
+}
+
+#[derive(Serialize)]
+struct Server {
+    name: String,
+    address: String,
+    ip: String,
+    port: u16,
+    weight: u16,
+}
+
+#[derive(Serialize)]
+struct Sockets {
+    admin: String,
+    probe: String,
+}
+
+#[derive(Serialize)]
+struct Timeouts {
+    server_ms: u128,
+    keep_alive_ms: u128,
+    hard_stop_ms: u128,
+}
+
+#[derive(Serialize)]
+struct Check {
+    path: String,
+    status_min: u16,
+    status_max: u16,
+    interval_ms: u128,
+    fast_interval_ms: u128,
+    probe_connect_ms: u128,
+}
+
+#[derive(Serialize)]
+struct Stats {
+    bind: String,
+    login: String,
+}
+
+impl Template {
+    /// The operator's template, or the embedded one.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(super) fn load(settings: &HaproxySettings) -> Result<Self, HaproxyError> {
+        match &settings.template {
+            None => Ok(Self { name: "haproxy.cfg.tera (embedded)".into(), source: EMBEDDED.into() }),
+            Some(path) => Ok(Self {
+                name: path.display().to_string(),
+                source: std::fs::read_to_string(path).map_err(|source| HaproxyError::File {
+                    operation: "read template",
+                    path: path.clone(),
+                    source,
+                })?,
+            }),
+        }
+    }
+
+    /// Renders the file for `model`, as generation `generation`.
+    ///
+    /// # Errors
+    /// A template that does not render or leaves out what we must find again; a setting that cannot be written down.
+    pub(super) fn render(
+        &self,
+        settings: &HaproxySettings,
+        model: &LbModel,
+        generation: u64,
+    ) -> Result<Rendered, HaproxyError> {
+        let mut names = BTreeSet::new();
+        if let Some(twice) = model.servers.iter().find(|server| !names.insert(&server.name)) {
+            return Err(self.error(format!("server {} is listed twice", twice.name)));
+        }
+        let mut context = context(settings, model)?;
+        let weights: Vec<u16> = context.servers.iter().map(|server| server.weight).collect();
+        // What is the same for all weights and generations is the structure.
+        for server in &mut context.servers {
+            server.weight = Weight::ZERO.get();
+        }
+        let digest = Sha256::digest(self.fill(&context, "")?);
+        let structure = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        for (server, weight) in context.servers.iter_mut().zip(weights) {
+            server.weight = weight;
+        }
+        let description = Description { pool: settings.pool.clone(), generation, structure };
+        let text = self.fill(&context, &description.to_string())?;
+        if Description::in_file(&text).as_ref() != Some(&description) {
+            return Err(self.error("it must hold `description {{ description }}` in its global section"));
+        }
+        Ok(Rendered { text, description })
+    }
+
+    fn fill(&self, context: &Context, description: &str) -> Result<String, HaproxyError> {
+        let mut tera = tera::Tera::default();
+        tera.add_raw_template(&self.name, &self.source).map_err(|error| self.tera_error(&error))?;
+        let mut values = tera::Context::from_serialize(context).map_err(|error| self.tera_error(&error))?;
+        values.insert("description", description);
+        tera.render(&self.name, &values).map_err(|error| self.tera_error(&error))
+    }
+
+    fn tera_error(&self, error: &tera::Error) -> HaproxyError {
+        self.error(match error.kind() {
+            tera::ErrorKind::SyntaxError(report) | tera::ErrorKind::RenderingError(report) => {
+                let span = report.span();
+                format!("line {}, column {}: {}", span.start_line, span.start_col + 1, report.message())
+            }
+            other => other.to_string(),
+        })
+    }
+
+    fn error(&self, why: impl Into<String>) -> HaproxyError {
+        HaproxyError::Template { name: self.name.clone(), why: why.into() }
+    }
+}
+
+fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, HaproxyError> {
+    use secrecy::ExposeSecret;
+
+    let socket = |name| quoted("run_dir", &settings.run_dir.join(name).display().to_string());
+    let check = &settings.check;
+    if settings.stats.user.contains(':') {
+        return Err(HaproxyError::Setting { key: "stats.user", why: "a user name cannot hold ':'".into() });
+    }
+    let login = format!("{}:{}", settings.stats.user, settings.stats.password.expose_secret());
+    if !check.path.starts_with('/') || check.path.contains(' ') {
+        return Err(HaproxyError::Setting {
+            key: "check.path",
+            why: format!("{:?} is not an absolute path without spaces", check.path),
+        });
+    }
+    Ok(Context {
+        pool: settings.pool.to_string(),
+        mode: match settings.mode {
+            ServiceMode::Http => "http",
+            ServiceMode::Tcp => "tcp",
+        },
+        binds: settings.binds.iter().map(ToString::to_string).collect(),
+        servers: model
+            .servers
+            .iter()
+            .map(|server| Server {
+                name: server.name.to_string(),
+                address: server.address.to_string(),
+                ip: server.address.ip().to_string(),
+                port: server.address.port(),
+                weight: server.weight.get(),
+            })
+            .collect(),
+        sockets: Sockets { admin: socket("admin.sock")?, probe: socket("probe.sock")? },
+        timeouts: Timeouts {
+            server_ms: settings.server_timeout.as_millis(),
+            keep_alive_ms: settings.keep_alive_timeout.as_millis(),
+            hard_stop_ms: settings.hard_stop_after.as_millis(),
+        },
+        check: Check {
+            path: quoted("check.path", &check.path)?,
+            status_min: check.status_min,
+            status_max: check.status_max,
+            interval_ms: check.interval.as_millis().max(1),
+            // A server that changes its mind is asked more often, until it has made it up.
+            fast_interval_ms: (check.interval.as_millis() / 3).max(1),
+            probe_connect_ms: super::probe::CONNECT.as_millis(),
+        },
+        stats: Stats { bind: settings.stats.bind.to_string(), login: quoted("stats.password", &login)? },
+        max_connections: settings.max_connections,
+    })
+}
+
+/// `text` between double quotes, as HAProxy reads it (section 2.2 of its configuration manual: within them `\`, `"` and `$` are
+/// special).
+///
+/// # Errors
+/// Control characters: a line break cannot be quoted.
+fn quoted(key: &'static str, text: &str) -> Result<String, HaproxyError> {
+    if text.chars().any(char::is_control) {
+        return Err(HaproxyError::Setting { key, why: "it holds a control character".into() });
+    }
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '\\' | '"' | '$') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    Ok(quoted)
+}

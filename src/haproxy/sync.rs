@@ -1,0 +1,93 @@
+//! Brings the servers of a running worker to the model: weights, drains and maintenance, each read back.
+
+use std::collections::BTreeMap;
+
+use super::{Haproxy, error::HaproxyError, master::Order, server_state::ServerState};
+use crate::core::{
+    ids::BackendName,
+    lb::{LbAdmin, LbMode, LbModel, LbServer},
+};
+
+impl Haproxy {
+    /// Tells the worker `pid` what differs between its servers and the model. Servers that the model does not know any more get no
+    /// new session; those that the worker does not know yet are left for a reload.
+    ///
+    /// What takes more traffic comes first: there is no moment in which nobody is usable because one was drained before another
+    /// got its weight.
+    pub(super) async fn order_all(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
+        let states = self.master.servers(pid).await?;
+        let (mut more, mut less) = (Vec::new(), Vec::new());
+        for server in &model.servers {
+            let Some(state) = states.get(&server.name) else { continue };
+            let orders = orders(state, server).into_iter().map(|order| (&server.name, order));
+            if server.mode == LbMode::Ready && server.weight.get() >= state.weight {
+                more.extend(orders);
+            } else {
+                less.extend(orders);
+            }
+        }
+        for (name, state) in &states {
+            if state.admin != LbAdmin::Maint && !model.servers.iter().any(|server| server.name == *name) {
+                less.push((name, Order::Maint));
+            }
+        }
+        for (name, order) in more.into_iter().chain(less) {
+            self.master.order(pid, name, order).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads back whether the worker `pid` is what the model says.
+    pub(super) async fn confirm_servers(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
+        differences(&self.master.servers(pid).await?, model)
+            .map_or(Ok(()), |difference| Err(HaproxyError::Unconfirmed(difference)))
+    }
+}
+
+/// What must be said to a server for it to become what the model wants.
+fn orders(state: &ServerState, server: &LbServer) -> Vec<Order> {
+    let mut orders = Vec::new();
+    let weight = server.weight.get();
+    match (state.admin, server.mode) {
+        (LbAdmin::Maint, LbMode::Ready) => {
+            // Out of maintenance HAProxy takes a server for up without a check. So it comes out with no weight, is declared down,
+            // and gets its weight when it can be used only after good checks.
+            orders.extend([Order::Weight(0), Order::Ready, Order::Down]);
+            if weight > 0 {
+                orders.push(Order::Weight(weight));
+            }
+            return orders;
+        }
+        (LbAdmin::Ready | LbAdmin::Maint, LbMode::Drain) => orders.push(Order::Drain),
+        (LbAdmin::Drain, LbMode::Drain) | (LbAdmin::Ready, LbMode::Ready) => {}
+        (LbAdmin::Drain, LbMode::Ready) => orders.push(Order::Ready),
+    }
+    if state.weight != weight {
+        orders.push(Order::Weight(weight));
+    }
+    orders
+}
+
+/// The first difference between a worker's servers and the model, in words.
+fn differences(states: &BTreeMap<BackendName, ServerState>, model: &LbModel) -> Option<String> {
+    if let Some(name) = states.keys().find(|name| !model.servers.iter().any(|server| server.name == **name)) {
+        return Some(format!("server {name} is still listed"));
+    }
+    model.servers.iter().find_map(|server| {
+        let LbServer { name, address, weight, mode } = server;
+        let Some(state) = states.get(name) else { return Some(format!("server {name} is not listed")) };
+        let admin = match mode {
+            LbMode::Ready => LbAdmin::Ready,
+            LbMode::Drain => LbAdmin::Drain,
+        };
+        if state.address != Some(*address) {
+            Some(format!("server {name} is at {:?} instead of {address}", state.address))
+        } else if state.weight != weight.get() {
+            Some(format!("server {name} has weight {} instead of {weight}", state.weight))
+        } else if state.admin != admin {
+            Some(format!("server {name} is {:?} instead of {admin:?}", state.admin))
+        } else {
+            None
+        }
+    })
+}
