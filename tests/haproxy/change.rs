@@ -1,0 +1,53 @@
+//! Members come, get weight, drain and leave.
+
+use lbsidecar::core::lb::LbAdmin;
+
+use crate::support::{Member, Rig, get, model, server};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_comes_gets_weight_drains_and_leaves() {
+    let mut rig = Rig::new();
+    let (base, clone) = (Member::start("base-1").await, Member::start("clone-2").await);
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    assert_eq!(rig.haproxy.apply(&model([base.ready(100)]), false).await.unwrap(), 1);
+    let first = rig.until_up(&base).await;
+    assert_eq!((first.generation, first.file_edited), (Some(1), false));
+
+    // In with weight 0: one reload, checked, no traffic.
+    assert_eq!(rig.haproxy.apply(&model([base.ready(100), clone.ready(0)]), false).await.unwrap(), 2);
+    let second = rig.until_up(&clone).await;
+    assert_ne!(second.worker_pid, first.worker_pid);
+    for _ in 0..20 {
+        assert!(get(rig.service(), "/").await.unwrap().1.ends_with("base-1\n"));
+    }
+    assert_eq!(rig.haproxy.probe(&clone.name).await, (true, "GET /healthz answers 200".into()));
+    assert_eq!((clone.requests(), clone.probes()), (0, 1));
+
+    // Weights without a reload, and the file says them.
+    let both = model([base.ready(100), clone.ready(100)]);
+    assert_eq!(rig.haproxy.apply(&both, false).await.unwrap(), 2);
+    for _ in 0..20 {
+        assert_eq!(get(rig.service(), "/").await.unwrap().0, 200);
+    }
+    assert_eq!(clone.requests(), 10);
+    let seen = rig.haproxy.observe().await.unwrap();
+    assert_eq!((seen.worker_pid, seen.generation), (second.worker_pid, Some(2)));
+    assert!(std::fs::read_to_string(rig.config()).unwrap().contains("server clone-2"));
+    assert_eq!(server(&seen, &clone).unwrap().answers_ok, 10);
+
+    // Drained, then gone.
+    rig.until("without old workers", |seen| seen.old_workers.is_empty()).await;
+    assert_eq!(rig.haproxy.apply(&model([base.drain(), clone.ready(100)]), false).await.unwrap(), 2);
+    let seen = rig.haproxy.observe().await.unwrap();
+    let drained = server(&seen, &base).unwrap();
+    assert_eq!((drained.admin, drained.weight, drained.sessions), (LbAdmin::Drain, 0, 0));
+    assert!(drained.up, "a drained server is still checked");
+    let before = base.requests();
+    for _ in 0..20 {
+        assert!(get(rig.service(), "/").await.unwrap().1.ends_with("clone-2\n"));
+    }
+    assert_eq!(base.requests(), before);
+    assert_eq!(rig.haproxy.apply(&model([clone.ready(100)]), false).await.unwrap(), 3);
+    let seen = rig.haproxy.observe().await.unwrap();
+    assert!(server(&seen, &base).is_none_or(|base| !base.listed && !base.usable_by_old_worker));
+}
