@@ -1,0 +1,12 @@
+//! The OpenStack client against a server that answers with what real services were recorded to say.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "in a test that is how a check fails"
+)]
+
+mod servers;
+mod stage;
+mod transport;
