@@ -15,7 +15,7 @@ pub struct VipSettings {
     pub address: Option<Ipv4Addr>,
 }
 
-/// The three ways; DESIGN section 9 and `docs/adr` say why there are three.
+/// The three ways; `docs/adr` says why there are three.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VipMode {
     /// A Neutron port of ours in the tenant network, plugged into a namespace that HAProxy lives in.
