@@ -26,6 +26,37 @@ pub enum Exit {
     Config = 78,
 }
 
+impl Exit {
+    /// All of them, as `--help` lists them.
+    pub const ALL: [Exit; 9] = [
+        Exit::Ok,
+        Exit::Failure,
+        Exit::Degraded,
+        Exit::NotRunning,
+        Exit::Usage,
+        Exit::Unavailable,
+        Exit::Internal,
+        Exit::NoPermission,
+        Exit::Config,
+    ];
+
+    /// What it means, for `--help`.
+    #[must_use]
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Exit::Ok => "it did what was asked",
+            Exit::Failure => "it failed; the message says why",
+            Exit::Degraded => "status: the pool is degraded; load: requests failed",
+            Exit::NotRunning => "the daemon does not run; run: another daemon owns the pool",
+            Exit::Usage => "the command line is wrong",
+            Exit::Unavailable => "something needed is not there: libvirt, Keystone, HAProxy, the base VM",
+            Exit::Internal => "a bug in lbsidecar",
+            Exit::NoPermission => "the rights are missing",
+            Exit::Config => "the configuration is wrong",
+        }
+    }
+}
+
 impl Termination for Exit {
     fn report(self) -> ExitCode {
         ExitCode::from(self as u8)

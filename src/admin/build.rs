@@ -45,6 +45,7 @@ impl StatusView {
         Self {
             schema: SCHEMA,
             at: moment(now),
+            age_ms: 0,
             pool: state.pool.clone(),
             phase: if around.state_problem.is_some() { Phase::Degraded } else { machine.phase(now) },
             alarms: alarms(machine, now, around),
@@ -195,6 +196,8 @@ fn decision(machine: &Machine, now: Timestamp) -> DecisionNow {
     let policy = &machine.settings().policy;
     let last = machine.view.decisions.back();
     DecisionNow {
+        signal: policy.signal,
+        metric: policy.metric,
         value: last.and_then(|d| d.value),
         high: policy.high.get(),
         low: policy.low.get(),

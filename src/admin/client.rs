@@ -24,7 +24,7 @@ const ANSWER: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens.
-    #[error("the daemon does not run: nobody listens on {}", .0.display())]
+    #[error("reach the daemon: it does not run, nobody listens on {}", .0.display())]
     NotRunning(PathBuf),
     /// The socket is there, and closed to us.
     #[error("open {}: permission denied; run this as root, or join the group that owns the socket", .0.display())]

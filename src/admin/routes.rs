@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AdminRequest, Answer, Published, SCHEMA, explain::ExplainView};
+use super::{AdminRequest, Answer, Published, SCHEMA, explain::ExplainView, view::StatusView};
 use crate::core::event::Command;
 
 /// How long one request may take, its body included.
@@ -73,7 +73,10 @@ fn finish(router: Router<Ports>, ports: Ports) -> Router {
 
 async fn status(State(ports): State<Ports>) -> Response {
     match ports.published.borrow().clone() {
-        Some(published) => Json(&published.status).into_response(),
+        Some(published) => {
+            let age_ms = u64::try_from(published.turned.elapsed().as_millis()).unwrap_or(u64::MAX);
+            Json(StatusView { age_ms, ..published.status.clone() }).into_response()
+        }
         None => recovering(),
     }
 }

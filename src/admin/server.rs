@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use axum::Router;
+use axum::{Router, serve::Listener};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -24,9 +24,10 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::Semaphore,
-    time::{sleep, timeout},
+    task::JoinSet,
+    time::timeout,
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::{AdminSettings, routes};
 
@@ -114,13 +115,12 @@ impl Server {
 
     /// Serves until it is dropped.
     pub async fn serve(self, ports: Ports) {
-        let unix = accept(routes::all(ports.clone()), async || Ok(self.unix.accept().await?.0));
-        let tcp = async {
-            if let Some(listener) = &self.tcp {
-                accept(routes::read_only(ports), async || Ok(listener.accept().await?.0)).await;
-            }
-        };
-        tokio::join!(unix, tcp);
+        let Self { unix, tcp, _socket_file } = self;
+        let all = accept(unix, routes::all(ports.clone()));
+        match tcp {
+            Some(tcp) => tokio::join!(all, accept(tcp, routes::read_only(ports))).0,
+            None => all.await,
+        }
     }
 }
 
@@ -151,30 +151,19 @@ fn bind_unix(path: &Path) -> Result<UnixListener, AdminError> {
 }
 
 /// Takes connections for ever, each in a task of its own that ends with this future.
-async fn accept<S>(router: Router, mut next: impl AsyncFnMut() -> io::Result<S>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn accept<L: Listener>(mut listener: L, router: Router) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        // The semaphore is never closed.
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+    let mut connections = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         while connections.try_join_next().is_some() {}
-        match next().await {
-            Ok(stream) => {
-                let router = router.clone();
-                connections.spawn(async move {
-                    serve_one(stream, router).await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: the listener stays ready, so do not spin.
-                warn!(%error, "a connection to the admin server could not be taken");
-                sleep(Duration::from_millis(200)).await;
-            }
-        }
+        // Errors (out of file descriptors, a client gone already) are waited out inside.
+        let (stream, _) = listener.accept().await;
+        let router = router.clone();
+        connections.spawn(async move {
+            serve_one(stream, router).await;
+            drop(slot);
+        });
     }
 }
 

@@ -12,6 +12,7 @@ use crate::core::{
     cloud::ServerStatus,
     condition::Phase,
     ids::{BackendName, PoolName, ServerId},
+    settings::{Metric, Signal},
     transition::StageName,
 };
 
@@ -22,6 +23,8 @@ pub struct StatusView {
     pub schema: u32,
     /// The moment.
     pub at: Timestamp,
+    /// How long ago that was when it was asked for; all other ages are those at the moment itself.
+    pub age_ms: u64,
     /// The pool.
     pub pool: PoolName,
     /// The pool in one word.
@@ -166,6 +169,10 @@ impl MemberState {
 /// The last vote, and the rules it was made by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DecisionNow {
+    /// What is measured.
+    pub signal: Signal,
+    /// How an interval's samples become one value.
+    pub metric: Metric,
     /// The pool's value; `None` before the first vote and when it is not known.
     pub value: Option<f64>,
     /// At or above it the vote is high.

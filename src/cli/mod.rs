@@ -1,1 +1,78 @@
-//! Placeholder, replaced by the module's own text.
+//! The commands: what a person or a script types, and what they get back.
+//!
+//! Data goes to stdout, talk to stderr. Every command ends with an [`Exit`], which `--help` lists; a reader who has gone
+//! away (a broken pipe) is no error. Nothing is decided here: commands ask the daemon, or run it.
+
+mod args;
+mod explain;
+mod generate;
+mod operate;
+mod out;
+mod run;
+mod status;
+mod status_text;
+mod table;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use clap::Parser;
+
+use self::{
+    args::{Cli, Command},
+    out::Failure,
+};
+use crate::{admin::client::Client, config::PlaceFlags, exit::Exit};
+
+/// Reads the command line, does what it says, and tells how it ended.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as "errors" too, and go to stdout.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(failure) => failure.tell(),
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { places, command } = cli;
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Status(args) => status::run(&client(&places)?, &args),
+        Command::Explain(args) => explain::run(&client(&places)?, &args),
+        Command::ScaleOut => operate::run(&client(&places)?, crate::core::event::Command::ScaleOut),
+        Command::Handover => operate::run(&client(&places)?, crate::core::event::Command::Handover),
+        Command::Abort => operate::run(&client(&places)?, crate::core::event::Command::Abort),
+        Command::Hold { why } => {
+            let why = if why.is_empty() { "asked for by the operator".to_owned() } else { why.join(" ") };
+            operate::run(&client(&places)?, crate::core::event::Command::Hold { why })
+        }
+        Command::Resume => operate::run(&client(&places)?, crate::core::event::Command::Resume),
+        Command::Release => operate::run(&client(&places)?, crate::core::event::Command::Release),
+        Command::Reload { force } => {
+            operate::run(&client(&places)?, crate::core::event::Command::Reload { force })
+        }
+        Command::Completions { shell } => generate::completions(shell),
+        Command::Man { dir } => generate::man(dir.as_deref()),
+    }
+}
+
+/// A client of the daemon that these flags point to.
+fn client(places: &PlaceFlags) -> Result<Client, Failure> {
+    let dir = places.run_dir.clone().unwrap_or_else(|| "/run/lbsidecar".into());
+    let pool = places.pool.clone().unwrap_or_else(|| "default".into());
+    Ok(Client::new(std::path::Path::new(&dir).join(pool).join("lbsidecar.sock")))
+}
+
+/// A runtime for commands that only ask: one thread is enough.
+fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}

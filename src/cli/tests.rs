@@ -1,0 +1,146 @@
+//! What `status` and `explain` look like, from stored views.
+
+use jiff::tz::TimeZone;
+
+use super::{
+    explain,
+    out::Look,
+    status_text,
+    text::{Paint, width},
+};
+use crate::admin::{
+    explain::{DecisionView, ExplainView, ReadingView},
+    view::StatusView,
+};
+
+const VIEWS: [(&str, &str); 5] = [
+    ("starting", include_str!("../../tests/fixtures/status/starting.json")),
+    ("balanced", include_str!("../../tests/fixtures/status/balanced.json")),
+    ("scaling-out", include_str!("../../tests/fixtures/status/scaling-out.json")),
+    ("handing-over", include_str!("../../tests/fixtures/status/handing-over.json")),
+    ("degraded", include_str!("../../tests/fixtures/status/degraded.json")),
+];
+
+fn view(json: &str) -> StatusView {
+    serde_json::from_str(json).unwrap()
+}
+
+fn look(width: usize, colour: bool) -> Look {
+    Look { paint: Paint::new(colour), width, height: None }
+}
+
+/// The text without what colours it.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').unwrap().1)
+}
+
+#[test]
+fn views_survive_being_written_and_read() {
+    for (name, json) in VIEWS {
+        let view = view(json);
+        assert_eq!(
+            serde_json::to_value(&view).unwrap(),
+            serde_json::from_str::<serde_json::Value>(json).unwrap(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn status_at_80_and_120_columns() {
+    for (name, json) in VIEWS {
+        for columns in [80, 120] {
+            insta::assert_snapshot!(
+                format!("status-{name}-{columns}"),
+                status_text::text(&view(json), &look(columns, false), &TimeZone::UTC)
+            );
+        }
+    }
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    for (name, json) in VIEWS {
+        let colourful = status_text::text(&view(json), &look(100, true), &TimeZone::UTC);
+        let bare = status_text::text(&view(json), &look(100, false), &TimeZone::UTC);
+        assert!(colourful.contains("\x1b["), "{name}");
+        assert_eq!(plain(&colourful), bare, "{name}");
+        assert!(!bare.contains('\x1b'), "{name}: a name or sentence from elsewhere steers the terminal");
+    }
+    let degraded = status_text::text(&view(VIEWS[4].1), &look(100, true), &TimeZone::UTC);
+    insta::assert_snapshot!("status-degraded-colours", degraded.replace('\x1b', "ESC"));
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal() {
+    for (name, json) in VIEWS {
+        for columns in 72..=160 {
+            for line in status_text::text(&view(json), &look(columns, false), &TimeZone::UTC).lines() {
+                assert!(width(line) <= columns, "{name} at {columns}: {line:?} has {}", width(line));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_paths_that_are_drawn_are_paths_of_the_machine() {
+    for kind in ["adopt", "scale-out", "handover"] {
+        let path = status_text::path(kind);
+        for step in path.windows(2) {
+            assert!(
+                step[0].next().contains(&step[1]),
+                "{kind}: {:?} does not lead to {:?}",
+                step[0],
+                step[1]
+            );
+        }
+        assert!(path.last().unwrap().may_end(), "{kind}");
+    }
+}
+
+#[test]
+fn explain_tells_readings_value_vote_action_and_reason() {
+    let reading = |member: &str, value: Option<f64>| ReadingView {
+        member: member.into(),
+        value,
+        used_percent: 60.0,
+        steal_percent: 1.5,
+        samples: 5,
+        problem: value.is_none().then(|| "the guest was paused".into()),
+    };
+    let at = |second: i64| jiff::Timestamp::from_second(1_795_528_800 + second).unwrap();
+    let view = ExplainView {
+        schema: 1,
+        at: at(12),
+        pool: crate::core::ids::PoolName::try_new("web").unwrap(),
+        high: 60.0,
+        low: 20.0,
+        min_up: 4,
+        min_down: 4,
+        decisions: vec![
+            DecisionView {
+                at: at(0),
+                readings: vec![reading("vm-test", None)],
+                value: None,
+                vote: "unknown".into(),
+                up_run: 3,
+                down_run: 0,
+                action: "none".into(),
+                reason: "no valid reading of vm-test: the guest was paused".into(),
+            },
+            DecisionView {
+                at: at(5),
+                readings: vec![reading("vm-test", Some(61.5))],
+                value: Some(61.5),
+                vote: "high".into(),
+                up_run: 4,
+                down_run: 0,
+                action: "scale-out".into(),
+                reason: "at or above 60.0% (4 of 4 votes): scaling out".into(),
+            },
+        ],
+    };
+    insta::assert_snapshot!("explain", explain::text(&view, &look(80, false), &TimeZone::UTC));
+}
