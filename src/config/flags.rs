@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::setting::Raw;
+
 /// Where a pool's things are: all that a command needs to find a running daemon.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Where things are")]
@@ -46,28 +48,28 @@ pub struct Flags {
     pub port: Option<String>,
 
     /// CPU percentage at or above which a vote is for a clone [default: 60]
-    #[arg(long, value_name = "PERCENT", help_heading = "Policy")]
+    #[arg(long, value_name = "PERCENT", help_heading = "Policy", allow_negative_numbers = true)]
     pub high: Option<String>,
     /// CPU percentage at or below which a vote is for the handover [default: 20]
-    #[arg(long, value_name = "PERCENT", help_heading = "Policy")]
+    #[arg(long, value_name = "PERCENT", help_heading = "Policy", allow_negative_numbers = true)]
     pub low: Option<String>,
     /// Votes in a row for a clone [default: 4]
-    #[arg(long, value_name = "VOTES", help_heading = "Policy")]
+    #[arg(long, value_name = "VOTES", help_heading = "Policy", allow_negative_numbers = true)]
     pub min_up: Option<String>,
     /// Votes in a row for the handover [default: 4]
-    #[arg(long, value_name = "VOTES", help_heading = "Policy")]
+    #[arg(long, value_name = "VOTES", help_heading = "Policy", allow_negative_numbers = true)]
     pub min_down: Option<String>,
     /// What an interval's samples become: max, mean (avg), last, p95; cpu and mem are the means of these signals [default: max]
-    #[arg(long, value_name = "METRIC", help_heading = "Policy")]
+    #[arg(long, value_name = "METRIC", help_heading = "Policy", allow_negative_numbers = true)]
     pub metric: Option<String>,
     /// What is measured: cpu, mem, max-cpu-mem [default: cpu]
-    #[arg(long, value_name = "SIGNAL", help_heading = "Policy")]
+    #[arg(long, value_name = "SIGNAL", help_heading = "Policy", allow_negative_numbers = true)]
     pub signal: Option<String>,
     /// Time between samples; a bare number means seconds [default: 1s]
-    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", help_heading = "Policy", allow_negative_numbers = true)]
     pub sample: Option<String>,
     /// Time between votes; a bare number means seconds [default: 5s]
-    #[arg(long, value_name = "TIME", help_heading = "Policy")]
+    #[arg(long, value_name = "TIME", help_heading = "Policy", allow_negative_numbers = true)]
     pub interval: Option<String>,
 
     /// What a clone boots from: image, or snapshot (the newest of ours of the base) [default: image]
@@ -113,4 +115,74 @@ pub struct Flags {
     /// Address and port that HAProxy listens on; may be repeated [default: by mode]
     #[arg(long, value_name = "IP:PORT", help_heading = "Service address")]
     pub bind: Vec<String>,
+}
+
+impl PlaceFlags {
+    /// Each flag with its key and, when it was given, its value.
+    fn all(&self) -> Vec<Given> {
+        vec![
+            ("--pool", "pool.name", text(&self.pool)),
+            ("--state-dir", "daemon.state_dir", text(&self.state_dir)),
+            ("--run-dir", "daemon.run_dir", text(&self.run_dir)),
+            ("--log", "log.filter", text(&self.log)),
+        ]
+    }
+}
+
+/// A flag, its key, and its value when it was given.
+pub(super) type Given = (&'static str, &'static str, Option<Raw>);
+
+impl Flags {
+    /// Each flag with its key and, when it was given, its value. A later one overrides an earlier one.
+    pub(super) fn all(&self) -> Vec<Given> {
+        // `cpu` and `mem` are what the first users of these flags know as metrics; both were means of one signal.
+        let (metric, signal) = match self.metric.as_deref() {
+            Some(signal @ ("cpu" | "mem")) => (Some("mean".to_owned()), Some(signal.to_owned())),
+            _ => (self.metric.clone(), None),
+        };
+        let mut all = self.places.all();
+        all.extend([
+            ("--base", "pool.base", text(&self.base)),
+            ("--clone", "pool.clone", text(&self.clone)),
+            ("--port", "pool.port", text(&self.port)),
+            ("--high", "policy.high", text(&self.high)),
+            ("--low", "policy.low", text(&self.low)),
+            ("--min-up", "policy.min_up", text(&self.min_up)),
+            ("--min-down", "policy.min_down", text(&self.min_down)),
+            ("--metric", "policy.metric", text(&metric)),
+            ("--metric", "policy.signal", text(&signal)),
+            ("--signal", "policy.signal", text(&self.signal)),
+            ("--sample", "policy.sample", seconds(&self.sample)),
+            ("--interval", "policy.interval", seconds(&self.interval)),
+            ("--clone-source", "clone.source", text(&self.clone_source)),
+            ("--image", "clone.image", text(&self.image)),
+            ("--flavor", "clone.flavor", text(&self.flavor)),
+            ("--net", "clone.network", text(&self.net)),
+            ("--key-name", "clone.key_name", text(&self.key_name)),
+            ("--secgroup", "clone.security_groups", list(&self.secgroup)),
+            ("--user-data", "clone.user_data", text(&self.user_data)),
+            ("--os-cloud", "cloud.name", text(&self.os_cloud)),
+            ("--libvirt-uri", "guests.uris", list(&self.libvirt_uri)),
+            ("--vip", "vip.address", text(&self.vip)),
+            ("--vip-mode", "vip.mode", text(&self.vip_mode)),
+            ("--bind", "haproxy.bind", list(&self.bind)),
+        ]);
+        all
+    }
+}
+
+fn text(value: &Option<String>) -> Option<Raw> {
+    value.clone().map(Raw::Text)
+}
+
+/// A duration whose bare number means seconds.
+fn seconds(value: &Option<String>) -> Option<Raw> {
+    value.as_deref().map(|text| match text.trim().parse::<f64>() {
+        Ok(_) => Raw::Text(format!("{}s", text.trim())),
+        Err(_) => Raw::Text(text.to_owned()),
+    })
+}
+
+fn list(values: &[String]) -> Option<Raw> {
+    (!values.is_empty()).then(|| Raw::List(values.iter().cloned().map(Raw::Text).collect()))
 }

@@ -1,1 +1,5 @@
-//! Placeholder, replaced by the module's own text.
+//! What the daemon tells about itself: logs for people, metrics for machines.
+
+pub mod settings;
+
+pub use settings::{LogFormat, LogSettings};
