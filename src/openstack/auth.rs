@@ -50,6 +50,23 @@ impl Session {
     pub(super) fn is_over(&self) -> bool {
         Instant::now() >= self.over
     }
+
+    #[cfg(test)]
+    pub(super) fn for_test(generation: u64, life: Duration) -> Self {
+        Self {
+            token: HeaderValue::from_static("token"),
+            generation,
+            due: Instant::now() + life / 5 * 4,
+            over: Instant::now() + life,
+            catalog: Vec::new(),
+            identity: Identity {
+                user: String::new(),
+                project_id: String::new(),
+                project: String::new(),
+                roles: Vec::new(),
+            },
+        }
+    }
 }
 
 /// The request for a token. A token too many does no harm, so it may be repeated.

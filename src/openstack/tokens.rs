@@ -104,3 +104,90 @@ impl Tokens {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::core::cloud::FailureKind;
+
+    /// A Keystone that counts, and works or not.
+    #[derive(Default)]
+    struct Keystone {
+        asked: AtomicU32,
+        down: std::sync::atomic::AtomicBool,
+    }
+
+    impl Keystone {
+        /// A token that lives for 100 seconds.
+        async fn get(&self, generation: u64) -> Result<Session, CloudError> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            if self.down.load(Ordering::SeqCst) {
+                return Err(CloudError::new(FailureKind::Transient, "get token", "for user u", "no answer"));
+            }
+            Ok(Session::for_test(generation, Duration::from_secs(100)))
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::SeqCst)
+        }
+
+        async fn good(&self, tokens: &Tokens) -> Result<u64, CloudError> {
+            Ok(tokens.good(async |n| self.get(n).await).await?.generation)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_kept_until_four_fifths_of_its_life() {
+        let (keystone, tokens) = (Keystone::default(), Tokens::default());
+        assert_eq!(keystone.good(&tokens).await.unwrap(), 1);
+        advance(Duration::from_secs(79)).await;
+        assert_eq!(keystone.good(&tokens).await.unwrap(), 1);
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(keystone.good(&tokens).await.unwrap(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_keystone_is_down_the_old_token_serves_and_keystone_is_left_alone() {
+        let (keystone, tokens) = (Keystone::default(), Tokens::default());
+        keystone.good(&tokens).await.unwrap();
+        keystone.down.store(true, Ordering::SeqCst);
+        advance(Duration::from_secs(85)).await;
+        for _ in 0..5 {
+            assert_eq!(keystone.good(&tokens).await.unwrap(), 1);
+        }
+        assert_eq!(keystone.asked(), 2);
+        advance(Duration::from_secs(16)).await;
+        assert!(keystone.good(&tokens).await.is_err(), "the token is worthless now");
+        assert_eq!(keystone.asked(), 2, "but the pause is not over");
+        keystone.down.store(false, Ordering::SeqCst);
+        advance(Duration::from_secs(15)).await;
+        assert_eq!(keystone.good(&tokens).await.unwrap(), 2);
+        assert_eq!(keystone.asked(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_somebody_renewed_already_is_not_renewed_again() {
+        let (keystone, tokens) = (Keystone::default(), Tokens::default());
+        keystone.good(&tokens).await.unwrap();
+        for _ in 0..3 {
+            let fresh = tokens.instead_of(1, async |n| keystone.get(n).await).await.unwrap();
+            assert_eq!(fresh.generation, 2);
+        }
+        assert_eq!(keystone.asked(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_fresh_tokens_are_refused_no_more_are_fetched_for_a_while() {
+        let (keystone, tokens) = (Keystone::default(), Tokens::default());
+        keystone.good(&tokens).await.unwrap();
+        tokens.refused_fresh(&CloudError::new(FailureKind::Unauthorized, "use", "x", "refused")).await;
+        assert!(tokens.instead_of(1, async |n| keystone.get(n).await).await.is_err());
+        assert_eq!(keystone.good(&tokens).await.unwrap(), 1, "other services may still take it");
+        advance(PAUSE).await;
+        assert!(tokens.instead_of(1, async |n| keystone.get(n).await).await.is_ok());
+    }
+}

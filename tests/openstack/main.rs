@@ -7,6 +7,11 @@
     reason = "in a test that is how a check fails"
 )]
 
+mod copies;
+mod errors;
+mod network;
 mod servers;
+mod snapshots;
 mod stage;
+mod tokens;
 mod transport;

@@ -114,16 +114,20 @@ impl Stage {
         }
     }
 
+    pub(crate) fn settings(&self) -> CloudSettings {
+        settings(&self.server.uri())
+    }
+
     /// A client of its own for these settings.
     pub(crate) fn client(&self, change: impl FnOnce(&mut CloudSettings)) -> Cloud {
-        let mut settings = settings(&self.server.uri());
+        let mut settings = self.settings();
         change(&mut settings);
         Cloud::new(settings).unwrap()
     }
 
     /// A client that tells of its exchanges.
     pub(crate) fn observed(&self, observer: impl Fn(&Exchange) + Send + Sync + 'static) -> Cloud {
-        Cloud::observed(settings(&self.server.uri()), observer).unwrap()
+        Cloud::observed(self.settings(), observer).unwrap()
     }
 
     /// A cloud whose Nova is a [`rude_nova`].
