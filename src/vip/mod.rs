@@ -3,7 +3,7 @@
 //! Nothing here knows of OpenStack: it is handed a port's number, hardware address and subnet, or an address, and makes the host
 //! agree with them. Every operation may be repeated, and every one can be asked whether it holds.
 //!
-//! - `port` mode: [`plug`], [`plugged`], [`unplug`] put a Neutron port into a network namespace that HAProxy lives in.
+//! - `port` mode: [`plug()`], [`plugged`], [`unplug`] put a Neutron port into a network namespace that HAProxy lives in.
 //! - `host` mode: [`host`] holds the address on an interface of the host and announces it.
 //! - `static` mode needs nothing.
 //!
@@ -24,6 +24,6 @@ mod ovs;
 mod plug;
 pub mod settings;
 
-pub use error::VipError;
+pub use error::{Rights, VipError};
 pub use mac::{InvalidMac, Mac};
 pub use plug::{INSIDE, PlugSpec, PlugState, plug, plugged, unplug};
