@@ -16,7 +16,7 @@ use crate::core::{
     machine::Machine,
     state::{Member, Place},
     time::Timestamp,
-    transition::{Kind, Transition},
+    transition::{Kind, StageName, Transition},
     units::Weight,
 };
 
@@ -242,6 +242,7 @@ fn transition(machine: &Machine, transition: &Transition, now: Timestamp) -> Tra
     TransitionView {
         kind: transition.kind.name().to_owned(),
         stage: transition.stage.name(),
+        path: path(&transition.kind).to_vec(),
         server_id: transition.server,
         server: member.or(named),
         note: transition.note.clone(),
@@ -250,6 +251,29 @@ fn transition(machine: &Machine, transition: &Transition, now: Timestamp) -> Tra
         since: moment(transition.since),
         age_ms: age(transition.since, now),
         stage_age_ms: age(transition.stage_since, now),
+    }
+}
+
+/// The stages of a transition that meets no trouble.
+fn path(kind: &Kind) -> &'static [StageName] {
+    use StageName as S;
+    match kind {
+        Kind::Adopt => &[S::Addressing, S::Listing, S::Proving, S::Ramping, S::TakingVip],
+        Kind::ScaleOut { .. } => {
+            &[S::Admitting, S::Creating, S::Building, S::Addressing, S::Listing, S::Proving, S::Ramping]
+        }
+        Kind::Handover => &[
+            S::Settling,
+            S::Draining,
+            S::Emptying,
+            S::Unlisting,
+            S::Recounting,
+            S::Stopping,
+            S::Deleting,
+            S::Vanishing,
+            S::Releasing,
+        ],
+        Kind::RollBack { .. } | Kind::Evict { .. } | Kind::Rejoin { .. } => &[],
     }
 }
 
@@ -265,5 +289,27 @@ fn sources(machine: &Machine, now: Timestamp) -> Sources {
         libvirt: source(sampled, &view.guests_missing),
         nova: source(view.cloud_at, &view.cloud_missing),
         haproxy: source(view.lb.as_ref().map(|(at, _)| *at), &view.lb_missing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::IntentId;
+
+    #[test]
+    fn the_paths_that_are_shown_are_paths_of_the_machine() {
+        let scale_out = Kind::ScaleOut {
+            intent: IntentId(uuid::Uuid::nil()),
+            name: "vm-test-clone".into(),
+            generation: 1,
+        };
+        for kind in [Kind::Adopt, scale_out, Kind::Handover] {
+            let path = path(&kind);
+            for step in path.windows(2) {
+                assert!(step[0].next().contains(&step[1]), "{:?} does not lead to {:?}", step[0], step[1]);
+            }
+            assert!(path.last().unwrap().may_end(), "{kind:?}");
+        }
     }
 }

@@ -229,6 +229,8 @@ pub struct TransitionView {
     pub kind: String,
     /// How far it is.
     pub stage: StageName,
+    /// The stages of such a transition when it meets no trouble; empty for those that are trouble themselves.
+    pub path: Vec<StageName>,
     /// The id of the VM that moves, once it has one.
     pub server_id: Option<ServerId>,
     /// Its name, once it has one.

@@ -154,7 +154,7 @@ impl Page<'_> {
             &format!(
                 "{}{who} {}{} for {}{tries}, {} in all",
                 transition.kind,
-                progress(&transition.kind, transition.stage),
+                progress(&transition.path, transition.stage),
                 transition.stage,
                 span(transition.stage_age_ms),
                 span(transition.age_ms)
@@ -273,32 +273,8 @@ impl Page<'_> {
     }
 }
 
-/// The stages of a transition that meets no trouble; empty for those that are trouble themselves.
-pub(super) fn path(kind: &str) -> &'static [StageName] {
-    use StageName as S;
-    match kind {
-        "adopt" => &[S::Addressing, S::Listing, S::Proving, S::Ramping, S::TakingVip],
-        "scale-out" => {
-            &[S::Admitting, S::Creating, S::Building, S::Addressing, S::Listing, S::Proving, S::Ramping]
-        }
-        "handover" => &[
-            S::Settling,
-            S::Draining,
-            S::Emptying,
-            S::Unlisting,
-            S::Recounting,
-            S::Stopping,
-            S::Deleting,
-            S::Vanishing,
-            S::Releasing,
-        ],
-        _ => &[],
-    }
-}
-
 /// A dot for each stage of the path, up to where it is; nothing when it is off the path.
-fn progress(kind: &str, stage: StageName) -> String {
-    let path = path(kind);
+fn progress(path: &[StageName], stage: StageName) -> String {
     match path.iter().position(|on_path| *on_path == stage) {
         Some(here) => format!("{}◉{} ", "●".repeat(here), "○".repeat(path.len() - here - 1)),
         None => String::new(),

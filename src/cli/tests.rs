@@ -85,22 +85,6 @@ fn no_line_is_wider_than_the_terminal() {
 }
 
 #[test]
-fn the_paths_that_are_drawn_are_paths_of_the_machine() {
-    for kind in ["adopt", "scale-out", "handover"] {
-        let path = status_text::path(kind);
-        for step in path.windows(2) {
-            assert!(
-                step[0].next().contains(&step[1]),
-                "{kind}: {:?} does not lead to {:?}",
-                step[0],
-                step[1]
-            );
-        }
-        assert!(path.last().unwrap().may_end(), "{kind}");
-    }
-}
-
-#[test]
 fn explain_tells_readings_value_vote_action_and_reason() {
     let reading = |member: &str, value: Option<f64>| ReadingView {
         member: member.into(),
