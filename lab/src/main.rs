@@ -1,3 +1,5 @@
 //! The lab's command line.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    lbsidecar_lab::cli::main()
+}

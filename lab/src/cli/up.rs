@@ -1,0 +1,154 @@
+//! `up`: what is missing, the guests' image, and the wait until the lab is ready.
+
+use std::{
+    fs::{self, File},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::{is_installed, print};
+use crate::{
+    directory::{Directory, Plan},
+    publish::Publication,
+    space,
+    world::guest::{Accelerator, Image, Kernel},
+};
+
+/// Stands for [`USUAL_PORTS`] on the command line.
+pub(super) const USUAL: &str = "usual";
+/// The service, HAProxy's statistics page and the daemon's page, as the demo has them.
+const USUAL_PORTS: [&str; 3] = ["8080:10.20.20.100:80", "8404:127.0.0.1:8404", "9180:127.0.0.1:9180"];
+/// Programs that the lab calls, and the packages that have them.
+const PROGRAMS: [(&str, &str); 7] = [
+    ("busybox", "busybox-static"),
+    ("dpkg-deb", "dpkg"),
+    ("ip", "iproute2"),
+    ("ldd", "libc-bin"),
+    ("libvirtd", "libvirt-daemon-system"),
+    ("nft", "nftables"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+];
+/// Time from the first process to a cloud that answers; seconds, unless the machine is very busy.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The publications given on the command line.
+pub(super) fn publications(given: &[String]) -> Result<Vec<Publication>> {
+    let mut publications = Vec::new();
+    for text in given {
+        let texts = if text == USUAL { USUAL_PORTS.as_slice() } else { &[text.as_str()] };
+        for text in texts {
+            publications.push(text.parse().map_err(|error| anyhow::anyhow!("--publish {text}: {error}"))?);
+        }
+    }
+    Ok(publications)
+}
+
+/// Starts a lab and waits until it is ready; in the foreground until it ends.
+pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Publication]) -> Result<()> {
+    let started = Instant::now();
+    check()?;
+    ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
+    directory.create()?;
+    // What a lab that was killed has left.
+    let _ = fs::remove_file(directory.control());
+    let _ = fs::remove_file(directory.forward());
+    let _ = fs::remove_dir_all(directory.guests());
+    directory.create()?;
+
+    let cache = cache()?;
+    let kernel = Kernel::obtain(&cache)?;
+    let image = Image::build(&kernel, &directory.initramfs())?;
+    let accelerator = Accelerator::find(&image, &cache)?;
+    directory.write_plan(&Plan { image, accelerator, publish: publications.to_vec() })?;
+
+    let mut keeper = keep(directory, foreground)?;
+    wait_until_ready(directory, &mut keeper)?;
+    print(&format!(
+        "lab ready in {:.1} s: {} guests, directory {}\n",
+        started.elapsed().as_secs_f64(),
+        match accelerator {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "emulated (no KVM)",
+        },
+        directory.path().display()
+    ));
+    for Publication { port, target } in publications {
+        print(&format!("  http://127.0.0.1:{port} leads to {target}\n"));
+    }
+    if foreground {
+        // Ended by a signal, we take the keeper along, and the keeper the rest.
+        let status = keeper.wait().context("failed to wait for the lab")?;
+        bail!(
+            "the lab ended ({status}); the end of {}:\n{}",
+            directory.log().display(),
+            directory.log_tail()
+        );
+    }
+    Ok(())
+}
+
+/// Says what is missing, all at once.
+fn check() -> Result<()> {
+    let mut packages: Vec<_> =
+        PROGRAMS.iter().filter(|(program, _)| !is_installed(program)).map(|(_, package)| *package).collect();
+    packages.dedup();
+    ensure!(packages.is_empty(), "the lab needs more packages: `apt-get install {}`", packages.join(" "));
+    space::check_user_namespaces()
+}
+
+/// Where the guests' kernel is kept between labs.
+fn cache() -> Result<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("XDG_CACHE_HOME")
+        .or_else(|| set("HOME").map(|home| home.join(".cache")))
+        .context("failed to find a cache directory: neither XDG_CACHE_HOME nor HOME is set")?
+        .join("lbsidecar-lab");
+    fs::create_dir_all(&cache).with_context(|| format!("failed to create {}", cache.display()))?;
+    Ok(cache)
+}
+
+fn keep(directory: &Directory, foreground: bool) -> Result<Child> {
+    let log = File::create(directory.log())
+        .with_context(|| format!("failed to create {}", directory.log().display()))?;
+    let mut command = space::ourselves(directory);
+    command.arg("keep");
+    if foreground {
+        command.arg("--foreground");
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("failed to start the lab's keeper")
+}
+
+fn wait_until_ready(directory: &Directory, keeper: &mut Child) -> Result<()> {
+    let end = Instant::now() + READY_DEADLINE;
+    while UnixStream::connect(directory.control()).is_err() {
+        if let Some(status) = keeper.try_wait()? {
+            bail!(
+                "the lab did not come up ({status}); the end of {}:\n{}",
+                directory.log().display(),
+                directory.log_tail()
+            );
+        }
+        if Instant::now() > end {
+            let _ = directory.kill_init();
+            let _ = keeper.wait();
+            bail!(
+                "the lab was not ready within {} s; the end of {}:\n{}",
+                READY_DEADLINE.as_secs(),
+                directory.log().display(),
+                directory.log_tail()
+            );
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The demo: scale-out, split and handover, twice, under load. Not there yet.

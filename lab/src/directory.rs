@@ -1,0 +1,183 @@
+//! The lab's directory: its files and sockets, and how to find a lab that is up.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getuid},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    publish::Publication,
+    world::guest::{Accelerator, Image},
+};
+
+/// Longest path that a Unix socket's address takes, less the longest of our socket names.
+const LONGEST: usize = 107 - "/control.sock".len();
+
+/// Where one lab keeps what is needed to find, enter and end it.
+#[derive(Debug, Clone)]
+pub(crate) struct Directory {
+    path: PathBuf,
+}
+
+/// What `up` found out before the lab's own processes start, and leaves for them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// What guests boot from.
+    pub(crate) image: Image,
+    /// What runs them.
+    pub(crate) accelerator: Accelerator,
+    /// Ports to be reachable from the host.
+    pub(crate) publish: Vec<Publication>,
+}
+
+impl Directory {
+    /// The given directory, or the user's default one.
+    pub(crate) fn new(path: Option<PathBuf>) -> Result<Self> {
+        let path = match (path, std::env::var_os("XDG_RUNTIME_DIR")) {
+            (Some(path), _) => std::path::absolute(&path)
+                .with_context(|| format!("failed to make {} absolute", path.display()))?,
+            (None, Some(runtime)) if !runtime.is_empty() => Path::new(&runtime).join("lbsidecar-lab/default"),
+            (None, _) => PathBuf::from(format!("/tmp/lbsidecar-lab-{}/default", getuid())),
+        };
+        ensure!(
+            path.as_os_str().len() <= LONGEST,
+            "the lab's directory {} is too long for its sockets: at most {LONGEST} characters",
+            path.display()
+        );
+        Ok(Self { path })
+    }
+
+    /// Makes it, readable by its owner only.
+    pub(crate) fn create(&self) -> Result<()> {
+        let create = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        create(&self.path)
+            .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)))
+            .and_then(|()| create(&self.guests()))
+            .with_context(|| format!("failed to create the lab's directory {}", self.path.display()))
+    }
+
+    /// Its path.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Held by the process that keeps the lab, for as long as it does.
+    pub(crate) fn lock(&self) -> PathBuf {
+        self.path.join("lock")
+    }
+
+    /// What all of the lab's processes write.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("lab.log")
+    }
+
+    /// Answers every connection with the lab's status; is there only while the lab is ready.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.path.join("control.sock")
+    }
+
+    /// Leads into the lab's network.
+    pub(crate) fn forward(&self) -> PathBuf {
+        self.path.join("forward.sock")
+    }
+
+    /// The guests' files.
+    pub(crate) fn guests(&self) -> PathBuf {
+        self.path.join("guests")
+    }
+
+    /// The initramfs that guests share.
+    pub(crate) fn initramfs(&self) -> PathBuf {
+        self.path.join("initramfs")
+    }
+
+    /// Leaves the plan for the lab's processes.
+    pub(crate) fn write_plan(&self, plan: &Plan) -> Result<()> {
+        self.write("plan.json", &serde_json::to_string(plan)?)
+    }
+
+    /// The plan that `up` left.
+    pub(crate) fn read_plan(&self) -> Result<Plan> {
+        serde_json::from_str(&self.read("plan.json")?).context("failed to understand the lab's plan.json")
+    }
+
+    /// Leaves the variables that programs in the lab need.
+    pub(crate) fn write_env(&self, variables: &BTreeMap<String, String>) -> Result<()> {
+        self.write("env.json", &serde_json::to_string_pretty(variables)?)
+    }
+
+    /// The variables that programs in the lab need.
+    pub(crate) fn read_env(&self) -> Result<BTreeMap<String, String>> {
+        let text = self.read("env.json").context("is the lab up?")?;
+        serde_json::from_str(&text).context("failed to understand the lab's env.json")
+    }
+
+    /// Says which process is the lab's first.
+    pub(crate) fn write_init(&self, pid: Pid) -> Result<()> {
+        let started = started(pid).context("the lab's first process ended at once")?;
+        self.write("init.pid", &format!("{pid} {started}\n"))
+    }
+
+    /// The lab's first process, when the lab lives. Its start time tells it from a stranger with the same number.
+    pub(crate) fn init(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.path.join("init.pid")).ok()?;
+        let (pid, then) = text.trim().split_once(' ')?;
+        let pid = Pid::from_raw(pid.parse().ok()?);
+        (started(pid).as_deref() == Some(then)).then_some(pid)
+    }
+
+    /// The lab's first process, or what to do.
+    pub(crate) fn expect_init(&self) -> Result<Pid> {
+        match self.init() {
+            Some(pid) => Ok(pid),
+            None => bail!("there is no lab up in {}: `lbsidecar-lab up` starts one", self.path.display()),
+        }
+    }
+
+    /// Ends the lab's first process; the kernel then ends everything in its namespaces.
+    pub(crate) fn kill_init(&self) -> Result<()> {
+        let Some(pid) = self.init() else { return Ok(()) };
+        kill(pid, Signal::SIGKILL).with_context(|| format!("failed to end the lab's first process {pid}"))
+    }
+
+    /// The log's last lines.
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(12)).map(|line| format!("  {line}\n")).collect()
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.path.join(name);
+        // By rename, so that a reader never sees half a file.
+        let temporary = self.path.join(format!(".{name}"));
+        fs::write(&temporary, text)
+            .and_then(|()| fs::rename(&temporary, &path))
+            .with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    fn read(&self, name: &str) -> Result<String> {
+        let path = self.path.join(name);
+        fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+/// When a process started, in ticks since the machine's boot: field 22 of `/proc/<pid>/stat`. A zombie has ended.
+fn started(pid: Pid) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, field 2, is in parentheses and may hold anything.
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    let state = fields.next()?;
+    let started = fields.nth(18)?;
+    (state != "Z" && state != "X").then(|| started.to_owned())
+}
