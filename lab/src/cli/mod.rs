@@ -71,6 +71,8 @@ enum Verb {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // Started by the link in /proc, it would be `exe` in lists of processes.
+    let _ = nix::sys::prctl::set_name(c"lbsidecar-lab");
     tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("LBSIDECAR_LAB_LOG")
