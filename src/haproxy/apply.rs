@@ -19,6 +19,7 @@ use super::{
     error::HaproxyError,
     file::{OnDisk, seal},
     server_state::ServerState,
+    sync::{ReadBack, same_members},
 };
 use crate::core::{
     ids::BackendName,
@@ -53,11 +54,11 @@ impl Haproxy {
             return self.start_with(model).await;
         };
         let ran = running.description.generation;
+        let states = self.master.servers(running.pid).await?;
         let same = self.template.render(&self.settings, model, ran)?;
-        if same.description == running.description {
+        if same.description == running.description && same_members(&states, model) {
             self.install(&same.text).await?;
-            self.order_all(running.pid, model).await?;
-            self.confirm_servers(running.pid, model).await?;
+            self.settle(model, ReadBack::Yes).await?;
             self.keep_good()?;
             return Ok(ran);
         }
@@ -67,31 +68,24 @@ impl Haproxy {
             .into_iter()
             .flatten()
             .find(|text| Description::in_file(text).as_ref() == Some(&running.description));
-        let states = self.master.servers(running.pid).await?;
         self.install(&next.text).await?;
-        if let Err(error) = self.order_all(running.pid, model).await {
-            let after = self.roll_back(&running, good, &states, Reloaded::No).await;
-            return Err(HaproxyError::Reload { generation, why: error.to_string(), after });
-        }
-        match self.reload(&next.description).await {
+        let reloaded = match self.settle(model, ReadBack::No).await {
+            Ok(()) => self.reload(&next.description).await,
+            Err(error) => Err(error.to_string()),
+        };
+        match reloaded {
             Ok(pid) => {
                 info!(generation, pid, "HAProxy runs a new configuration");
-                self.settle(pid, model).await?;
+                self.settle(model, ReadBack::Yes).await?;
+                self.keep_good()?;
                 Ok(generation)
             }
             Err(why) => {
                 warn!(generation, why, "HAProxy did not take the new configuration");
-                let after = self.roll_back(&running, good, &states, Reloaded::Maybe).await;
+                let after = self.roll_back(&running.description, good, &states).await;
                 Err(HaproxyError::Reload { generation, why, after })
             }
         }
-    }
-
-    /// Says to a fresh worker what a file cannot say, and reads everything back.
-    pub(super) async fn settle(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
-        self.order_all(pid, model).await?;
-        self.confirm_servers(pid, model).await?;
-        self.keep_good()
     }
 
     /// What runs, if anything does.
@@ -99,10 +93,12 @@ impl Haproxy {
     /// # Errors
     /// It is not of this pool.
     pub(super) async fn running(&self) -> Result<Option<Running>, HaproxyError> {
-        if !self.master.answers().await {
-            return Ok(None);
-        }
-        let Some(pid) = self.master.processes().await?.current else { return Ok(None) };
+        let processes = match self.master.processes().await {
+            Ok(processes) => processes,
+            Err(HaproxyError::Unreachable { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(pid) = processes.current else { return Ok(None) };
         let found = self.master.description(pid).await?;
         match self.ours(&found) {
             Some(description) => Ok(Some(Running { pid, description })),
@@ -140,7 +136,7 @@ impl Haproxy {
     }
 
     /// Remembers what lies there as what HAProxy was seen running.
-    fn keep_good(&self) -> Result<(), HaproxyError> {
+    pub(super) fn keep_good(&self) -> Result<(), HaproxyError> {
         match self.file.read()? {
             OnDisk::Ours(text) if self.file.last_known_good().as_ref() != Some(&text) => {
                 self.file.keep("lkg", &text).map(drop)
@@ -149,44 +145,30 @@ impl Haproxy {
         }
     }
 
-    /// After a change that did not work: the file that ran before, the worker that ran before, its servers as they were. What is
-    /// in force then, in words.
+    /// After a change that did not work: the file that ran before, a worker that runs it, its servers as they were. What is in
+    /// force then, in words.
     async fn roll_back(
         &mut self,
-        running: &Running,
+        before: &Description,
         good: Option<String>,
         states: &BTreeMap<BackendName, ServerState>,
-        reloaded: Reloaded,
     ) -> String {
         let Some(good) = good else {
             return "the worker before serves on, but there is no known good file to put back".into();
         };
-        let as_before = as_model(states);
         let restored = async {
             self.file.commit(self.file.stage(&good)?, &self.file.path())?;
             self.written = Some(good);
-            let pid = match reloaded {
-                // A worker with the new file may have come up after all, or may still do so.
-                Reloaded::Maybe => match self.reload(&running.description).await {
-                    Ok(pid) => pid,
-                    Err(why) => return Err(HaproxyError::Unconfirmed(why)),
-                },
-                Reloaded::No => running.pid,
-            };
-            self.order_all(pid, &as_before).await
+            // A worker with the new file may have come up after all, or may still do so.
+            self.reload(before).await.map_err(HaproxyError::Unconfirmed)?;
+            self.settle(&as_model(states), ReadBack::Yes).await
         };
-        let generation = running.description.generation;
+        let generation = before.generation;
         match restored.await {
             Ok(()) => format!("generation {generation} is back in force"),
             Err(error) => format!("going back to generation {generation} failed, too: {error}"),
         }
     }
-}
-
-/// Whether HAProxy was asked to reload before things went wrong.
-enum Reloaded {
-    No,
-    Maybe,
 }
 
 /// The model that describes servers as they were; those in maintenance are kept from traffic.

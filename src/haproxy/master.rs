@@ -5,11 +5,12 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -35,10 +36,11 @@ const RETRY: Duration = Duration::from_millis(10);
 /// More than any table of a pool's size; what is longer is not for us.
 const LONGEST_ANSWER: u64 = 8 << 20;
 
-/// The master's socket.
+/// The master, by its socket and the file with its pid.
 #[derive(Debug, Clone)]
 pub(super) struct Master {
     socket: PathBuf,
+    pid_file: PathBuf,
 }
 
 /// What a server is told.
@@ -53,8 +55,13 @@ pub(super) enum Order {
 }
 
 impl Master {
-    pub(super) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+    /// The master that keeps its files in `run_dir`.
+    pub(super) fn new(run_dir: &Path) -> Self {
+        Self { socket: run_dir.join("master.sock"), pid_file: run_dir.join("haproxy.pid") }
+    }
+
+    pub(super) fn pid_file(&self) -> &Path {
+        &self.pid_file
     }
 
     pub(super) fn socket(&self) -> &Path {
@@ -72,11 +79,6 @@ impl Master {
                 None => return Err(unexpected("show proc", &answer)),
             }
         }
-    }
-
-    /// Whether a master answers at all, asked once.
-    pub(super) async fn answers(&self) -> bool {
-        matches!(self.exchange("show proc", Instant::now() + DEADLINE).await, Ok(answer) if Processes::parse(&answer).is_some())
     }
 
     /// The description in a worker's configuration; empty when it has none.
@@ -99,6 +101,11 @@ impl Master {
     pub(super) async fn servers(&self, pid: u32) -> Result<BTreeMap<BackendName, ServerState>, HaproxyError> {
         let answer = self.worker(pid, "show servers state").await?;
         server_state::parse(&answer, BACKEND).ok_or_else(|| unexpected("show servers state", &answer))
+    }
+
+    /// The servers that are down, in the form of a state file.
+    pub(super) async fn servers_down(&self, pid: u32) -> Result<String, HaproxyError> {
+        Ok(server_state::only_down(&self.worker(pid, "show servers state").await?, BACKEND))
     }
 
     /// Changes a server at run time. Only the current worker obeys.
@@ -170,7 +177,7 @@ impl Master {
     async fn ask(&self, command: &str, until: Instant) -> Result<String, HaproxyError> {
         loop {
             match self.exchange(command, until).await {
-                Err(error) if again(&error) && Instant::now() + RETRY < until => sleep(RETRY).await,
+                Err(error) if self.may_come_back(&error, until) => sleep(RETRY).await,
                 answer => return answer.map_err(|error| self.unreachable(&error)),
             }
         }
@@ -185,9 +192,26 @@ impl Master {
         loop {
             match timeout_at(until, UnixStream::connect(&self.socket)).await.unwrap_or_else(|e| Err(e.into()))
             {
-                Err(error) if again(&error) && Instant::now() + RETRY < until => sleep(RETRY).await,
+                Err(error) if self.may_come_back(&error, until) => sleep(RETRY).await,
                 stream => return stream.map_err(|error| self.unreachable(&error)),
             }
+        }
+    }
+
+    /// Whether the master is only deaf for a moment, because it executes itself anew, and not dead.
+    fn may_come_back(&self, error: &io::Error, until: Instant) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+        let passes = matches!(error.kind(), ConnectionRefused | ConnectionReset | BrokenPipe | NotFound);
+        passes && Instant::now() + RETRY < until && self.may_live()
+    }
+
+    fn may_live(&self) -> bool {
+        match fs::read_to_string(&self.pid_file) {
+            // It may be about to be written.
+            Ok(text) => {
+                text.trim().parse().map_or(true, |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+            }
+            Err(_) => self.socket.exists(),
         }
     }
 
@@ -209,12 +233,6 @@ async fn converse(mut stream: UnixStream, command: &str, until: Instant) -> io::
         Ok(String::from_utf8_lossy(&answer).trim_start_matches('\n').to_owned())
     })
     .await?
-}
-
-/// What happens while the master executes itself anew, and passes.
-fn again(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
-    matches!(error.kind(), ConnectionRefused | ConnectionReset | BrokenPipe | NotFound)
 }
 
 fn unexpected(command: &str, answer: &str) -> HaproxyError {

@@ -58,7 +58,7 @@ impl Haproxy {
         template.render(&settings, &LbModel::default(), 0)?;
         Ok(Self {
             file: ConfigFile::new(settings.config_dir.clone()),
-            master: Master::new(settings.run_dir.join("master.sock")),
+            master: Master::new(&settings.run_dir),
             template,
             settings,
             written: None,

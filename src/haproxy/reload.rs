@@ -4,12 +4,17 @@
 //! another reload is under way gets lost, and systemd reports success even for one that failed. It is done when a new worker
 //! says that it runs the wanted generation.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use tokio::time::{Instant, sleep};
+use tracing::warn;
 
-use super::{Haproxy, check::first_alerts, description::Description, processes::Processes};
+use super::{
+    Haproxy, check::first_alerts, description::Description, processes::Processes, render::STATE_FILE,
+};
 
+/// A state file that says nothing of any server; it begins with a version number.
+pub(super) const NO_STATES: &str = "1\n";
 /// How often it is asked for before we give up.
 const TRIES: u32 = 2;
 /// How long one try may take; a port that is taken is retried for two seconds by HAProxy itself.
@@ -31,6 +36,27 @@ impl Haproxy {
     /// # Errors
     /// Why the wanted generation did not go live, in words. The worker before serves on.
     pub(super) async fn reload(&self, want: &Description) -> Result<u32, String> {
+        // A new worker takes every server for up until it has checked it itself. Those that the worker before found down would get
+        // requests until then. Afterwards the file must say nothing: what is down now may be well when somebody else reloads.
+        let down = match self.master.processes().await.map(|now| now.current) {
+            Ok(Some(pid)) => self.master.servers_down(pid).await.unwrap_or_else(|_| NO_STATES.to_owned()),
+            _ => NO_STATES.to_owned(),
+        };
+        self.write_states(&down)?;
+        let reloaded = self.reload_until_live(want).await;
+        if let Err(why) = self.write_states(NO_STATES) {
+            warn!(why, "the next worker may take a server for down that is not");
+        }
+        reloaded
+    }
+
+    /// Writes the file that a new worker reads the state of servers from.
+    pub(super) fn write_states(&self, text: &str) -> Result<(), String> {
+        let path = self.settings.run_dir.join(STATE_FILE);
+        fs::write(&path, text).map_err(|error| format!("write {}: {error}", path.display()))
+    }
+
+    async fn reload_until_live(&self, want: &Description) -> Result<u32, String> {
         let said_before = self.log_length();
         let mut why = String::new();
         for _ in 0..TRIES {

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::core::{lb::LbModel, units::Weight};
 
+/// What the new worker of a reload is told of the old one's servers.
+pub(super) const STATE_FILE: &str = "servers.state";
+
 const EMBEDDED: &str = include_str!("../../templates/haproxy.cfg.tera");
 
 /// The template in use.
@@ -39,6 +42,7 @@ struct Context {
     binds: Vec<String>,
     servers: Vec<Server>,
     sockets: Sockets,
+    state_file: String,
     timeouts: Timeouts,
     check: Check,
     stats: Stats,
@@ -161,7 +165,7 @@ impl Template {
 fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, HaproxyError> {
     use secrecy::ExposeSecret;
 
-    let socket = |name| quoted("run_dir", &settings.run_dir.join(name).display().to_string());
+    let in_run_dir = |name| quoted("run_dir", &settings.run_dir.join(name).display().to_string());
     let check = &settings.check;
     if settings.stats.user.contains(':') {
         return Err(HaproxyError::Setting { key: "stats.user", why: "a user name cannot hold ':'".into() });
@@ -191,7 +195,8 @@ fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, Hapro
                 weight: server.weight.get(),
             })
             .collect(),
-        sockets: Sockets { admin: socket("admin.sock")?, probe: socket("probe.sock")? },
+        sockets: Sockets { admin: in_run_dir("admin.sock")?, probe: in_run_dir("probe.sock")? },
+        state_file: in_run_dir(STATE_FILE)?,
         timeouts: Timeouts {
             server_ms: settings.server_timeout.as_millis(),
             keep_alive_ms: settings.keep_alive_timeout.as_millis(),

@@ -25,39 +25,75 @@ pub(super) struct ServerState {
     pub(super) admin: LbAdmin,
 }
 
+/// What `text` says of the servers of `backend` that are down by their health checks, as HAProxy reads it back from a state file.
+///
+/// Nothing is said of the others: for them the configuration file is right, and a state file would win over it in part (over a
+/// changed port, for one).
+pub(super) fn only_down(text: &str, backend: &str) -> String {
+    let Some(table) = Table::parse(text) else { return String::new() };
+    let rows = table.rows(backend).filter(|row| {
+        row.cell("srv_op_state") == "0"
+            && row.cell("srv_admin_state").parse::<u32>().unwrap_or(0) & MAINT == 0
+    });
+    let lines: String = rows.map(|row| format!("{}\n", row.line)).collect();
+    format!("1\n{}\n{lines}", table.header)
+}
+
 /// Reads the servers of `backend`; `None` when `text` has no such table.
 pub(super) fn parse(text: &str, backend: &str) -> Option<BTreeMap<BackendName, ServerState>> {
-    let mut lines = text.lines().skip_while(|line| !line.starts_with("# be_id"));
-    let columns: Vec<&str> = lines.next()?.trim_start_matches("# ").split_whitespace().collect();
-    let column = |name: &str| columns.iter().position(|&c| c == name);
-    let [be_name, name, addr, port, weight, admin] =
-        ["be_name", "srv_name", "srv_addr", "srv_port", "srv_uweight", "srv_admin_state"].map(column);
-    let mut servers = BTreeMap::new();
-    for line in lines {
-        let cells: Vec<&str> = line.split_whitespace().collect();
-        let cell = |index: Option<usize>| index.and_then(|i| cells.get(i)).copied().unwrap_or("");
-        if cell(be_name) != backend {
-            continue;
-        }
-        let Ok(name) = BackendName::try_new(cell(name)) else { continue };
-        let flags: u32 = cell(admin).parse().unwrap_or(0);
-        let ip = cell(addr).parse::<IpAddr>().ok();
-        servers.insert(
-            name,
-            ServerState {
-                address: ip.zip(cell(port).parse().ok()).map(|(ip, port)| SocketAddr::new(ip, port)),
-                weight: cell(weight).parse().unwrap_or(0),
-                admin: if flags & MAINT != 0 {
-                    LbAdmin::Maint
-                } else if flags & DRAIN != 0 {
-                    LbAdmin::Drain
-                } else {
-                    LbAdmin::Ready
-                },
+    let table = Table::parse(text)?;
+    let servers = table.rows(backend).filter_map(|row| {
+        let flags: u32 = row.cell("srv_admin_state").parse().unwrap_or(0);
+        let ip = row.cell("srv_addr").parse::<IpAddr>().ok();
+        let port = row.cell("srv_port").parse().ok();
+        let state = ServerState {
+            address: ip.zip(port).map(|(ip, port)| SocketAddr::new(ip, port)),
+            weight: row.cell("srv_uweight").parse().unwrap_or(0),
+            admin: if flags & MAINT != 0 {
+                LbAdmin::Maint
+            } else if flags & DRAIN != 0 {
+                LbAdmin::Drain
+            } else {
+                LbAdmin::Ready
             },
-        );
+        };
+        Some((BackendName::try_new(row.cell("srv_name")).ok()?, state))
+    });
+    Some(servers.collect())
+}
+
+/// The table as it is printed; cells are found by the header's names.
+struct Table<'a> {
+    header: &'a str,
+    lines: Vec<&'a str>,
+}
+
+struct Row<'a> {
+    header: &'a str,
+    line: &'a str,
+}
+
+impl<'a> Table<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut lines = text.lines().skip_while(|line| !line.starts_with("# be_id"));
+        Some(Self { header: lines.next()?, lines: lines.collect() })
     }
-    Some(servers)
+
+    fn rows(&self, backend: &str) -> impl Iterator<Item = Row<'a>> {
+        let rows = self.lines.iter().map(|line| Row { header: self.header, line });
+        rows.filter(move |row| row.cell("be_name") == backend)
+    }
+}
+
+impl<'a> Row<'a> {
+    /// The cell in that column; empty when there is none.
+    fn cell(&self, column: &str) -> &'a str {
+        let columns = self.header.trim_start_matches("# ").split_whitespace();
+        columns
+            .zip(self.line.split_whitespace())
+            .find(|(name, _)| *name == column)
+            .map_or("", |(_, cell)| cell)
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +122,17 @@ mod tests {
             ServerState { address: Some("[::1]:18002".parse().unwrap()), weight: 0, admin: LbAdmin::Drain };
         assert_eq!(get("b"), Some(b));
         assert_eq!(get("c"), Some(ServerState { address: None, weight: 7, admin: LbAdmin::Maint }));
+    }
+
+    #[test]
+    fn only_what_is_down_is_carried_over() {
+        let header = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight";
+        let text = format!(
+            "1\n{header}\n5 app 1 up 127.0.0.1 2 0 100\n5 app 2 down 127.0.0.1 0 0 100\n\
+             5 app 3 maint 127.0.0.1 0 1 100\n6 other 1 down 127.0.0.1 0 0 100\n\n"
+        );
+        assert_eq!(only_down(&text, "app"), format!("1\n{header}\n5 app 2 down 127.0.0.1 0 0 100\n"));
+        assert_eq!(only_down("nonsense", "app"), "");
     }
 
     #[test]

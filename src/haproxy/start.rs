@@ -20,7 +20,9 @@ use super::{
     check::{self, first_alerts},
     description::Description,
     error::HaproxyError,
+    reload::NO_STATES,
     settings::Supervisor,
+    sync::ReadBack,
 };
 use crate::core::lb::LbModel;
 
@@ -74,7 +76,8 @@ impl Haproxy {
         self.install(&rendered.text).await?;
         let pid = self.launch(&rendered.description).await?;
         info!(pid, generation, "HAProxy is started");
-        self.settle(pid, model).await?;
+        self.settle(model, ReadBack::Yes).await?;
+        self.keep_good()?;
         Ok(generation)
     }
 
@@ -87,6 +90,7 @@ impl Haproxy {
                 source,
             },
         )?;
+        self.write_states(NO_STATES).map_err(|why| HaproxyError::Start { why })?;
         let said_before = self.log_length();
         let mut child = match &self.settings.supervisor {
             Supervisor::Systemd(unit) => {
@@ -115,9 +119,6 @@ impl Haproxy {
     }
 
     async fn live(&self, want: &Description) -> Option<u32> {
-        if !self.master.answers().await {
-            return None;
-        }
         let pid = self.master.processes().await.ok()?.current?;
         let found = self.master.description(pid).await.ok()?;
         (found == want.to_string()).then_some(pid)
@@ -143,7 +144,7 @@ impl Haproxy {
             .arg("-f")
             .arg(self.file.path())
             .arg("-p")
-            .arg(self.settings.run_dir.join("haproxy.pid"))
+            .arg(self.master.pid_file())
             .arg("-S")
             .arg(format!("{},mode,600", self.master.socket().display()))
             .env_clear()

@@ -1,6 +1,8 @@
 //! Brings the servers of a running worker to the model: weights, drains and maintenance, each read back.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::time::{Instant, sleep};
 
 use super::{Haproxy, error::HaproxyError, master::Order, server_state::ServerState};
 use crate::core::{
@@ -8,17 +10,24 @@ use crate::core::{
     lb::{LbAdmin, LbMode, LbModel, LbServer},
 };
 
+/// How long the worker that we speak to may keep changing.
+const DEADLINE: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(20);
+
 impl Haproxy {
     /// Tells the worker `pid` what differs between its servers and the model. Servers that the model does not know any more get no
-    /// new session; those that the worker does not know yet are left for a reload.
+    /// new session; those that the worker does not know yet, or elsewhere, are left for a reload.
     ///
     /// What takes more traffic comes first: there is no moment in which nobody is usable because one was drained before another
     /// got its weight.
-    pub(super) async fn order_all(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
+    async fn order_all(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
         let states = self.master.servers(pid).await?;
         let (mut more, mut less) = (Vec::new(), Vec::new());
         for server in &model.servers {
-            let Some(state) = states.get(&server.name) else { continue };
+            let Some(state) = states.get(&server.name).filter(|state| state.address == Some(server.address))
+            else {
+                continue;
+            };
             let orders = orders(state, server).into_iter().map(|order| (&server.name, order));
             if server.mode == LbMode::Ready && server.weight.get() >= state.weight {
                 more.extend(orders);
@@ -37,11 +46,35 @@ impl Haproxy {
         Ok(())
     }
 
-    /// Reads back whether the worker `pid` is what the model says.
-    pub(super) async fn confirm_servers(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
-        differences(&self.master.servers(pid).await?, model)
-            .map_or(Ok(()), |difference| Err(HaproxyError::Unconfirmed(difference)))
+    /// Brings the current worker to the model, as far as orders can, and reads back whether it is so if `read_back` says that. Should
+    /// somebody else reload meanwhile, then the worker that came of it.
+    pub(super) async fn settle(&self, model: &LbModel, read_back: ReadBack) -> Result<(), HaproxyError> {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let settled = async {
+                let gone = || HaproxyError::Unconfirmed("its workers keep changing".into());
+                let pid = self.master.processes().await?.current.ok_or_else(gone)?;
+                self.order_all(pid, model).await?;
+                if read_back == ReadBack::Yes
+                    && let Some(difference) = difference(&self.master.servers(pid).await?, model)
+                {
+                    return Err(HaproxyError::Unconfirmed(difference));
+                }
+                if self.master.processes().await?.current == Some(pid) { Ok(()) } else { Err(gone()) }
+            };
+            match settled.await {
+                Err(_) if Instant::now() < until => sleep(RETRY).await,
+                settled => return settled,
+            }
+        }
     }
+}
+
+/// Whether the state must be as ordered. Before a reload it cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadBack {
+    Yes,
+    No,
 }
 
 /// What must be said to a server for it to become what the model wants.
@@ -68,8 +101,17 @@ fn orders(state: &ServerState, server: &LbServer) -> Vec<Order> {
     orders
 }
 
+/// Whether the worker lists exactly the model's servers, at their addresses. If not, run-time orders cannot help.
+pub(super) fn same_members(states: &BTreeMap<BackendName, ServerState>, model: &LbModel) -> bool {
+    states.len() == model.servers.len()
+        && model
+            .servers
+            .iter()
+            .all(|server| states.get(&server.name).is_some_and(|state| state.address == Some(server.address)))
+}
+
 /// The first difference between a worker's servers and the model, in words.
-fn differences(states: &BTreeMap<BackendName, ServerState>, model: &LbModel) -> Option<String> {
+fn difference(states: &BTreeMap<BackendName, ServerState>, model: &LbModel) -> Option<String> {
     if let Some(name) = states.keys().find(|name| !model.servers.iter().any(|server| server.name == **name)) {
         return Some(format!("server {name} is still listed"));
     }

@@ -1,7 +1,17 @@
 //! The HAProxy adapter against a real HAProxy and small local members.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    unreachable_pub,
+    reason = "a test stops where it cannot go on, and its helpers are for its own modules"
+)]
 
 mod change;
-#[expect(dead_code, reason = "used by tests that follow")]
+mod config;
+mod life;
+mod loss;
+mod reload;
 mod support;
+mod watch;

@@ -89,6 +89,15 @@ impl Rig {
         }
     }
 
+    /// Waits until that process has ended.
+    pub async fn until_gone(&self, pid: u32) {
+        let until = Instant::now() + Duration::from_secs(5);
+        while is_haproxy(i32::try_from(pid).unwrap()) {
+            assert!(Instant::now() < until, "worker {pid} does not end");
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Looks until HAProxy has really checked that server and found it well.
     pub async fn until_up(&self, member: &Member) -> LbSeen {
         self.until("up", |seen| server(seen, member).is_some_and(|s| s.up && s.check_ok)).await
@@ -278,6 +287,16 @@ async fn converse(mut stream: TcpStream, state: Arc<MemberState>) -> Option<()> 
             return None;
         }
     }
+}
+
+/// A command to the master CLI, past the adapter; its answer.
+pub async fn master_command(rig: &Rig, command: &str) -> String {
+    let mut stream = tokio::net::UnixStream::connect(rig.settings.run_dir.join("master.sock")).await.unwrap();
+    stream.write_all(format!("{command}\n").as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// One request on a connection of its own: status and body.

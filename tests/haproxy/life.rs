@@ -1,0 +1,150 @@
+//! HAProxy is started, adopted, killed, started again, and not confused with a stranger's.
+
+use std::{fs, net::TcpListener, process::Command};
+
+use lbsidecar::{
+    core::{cloud::FailureKind, ids::PoolName, lb::LbAdmin},
+    haproxy::{Haproxy, HaproxyError, version},
+};
+use nix::sys::signal::Signal;
+
+use crate::support::{Member, Rig, get, model, server};
+
+#[tokio::test]
+async fn a_running_one_is_adopted_as_it_is() {
+    let mut rig = Rig::new();
+    let base = Member::start("base-1").await;
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    let before = rig.haproxy.observe().await.unwrap();
+    rig.restart();
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+    assert_eq!(rig.haproxy.apply(&model([base.ready(100)]), false).await.unwrap(), 1);
+    let after = rig.haproxy.observe().await.unwrap();
+    assert_eq!((after.worker_pid, after.generation, after.file_edited), (before.worker_pid, Some(1), false));
+}
+
+#[tokio::test]
+async fn a_killed_one_starts_again_with_its_file() {
+    let mut rig = Rig::new();
+    let (base, clone) = (Member::start("base-1").await, Member::start("clone-2").await);
+    let all = model([base.drain(), clone.ready(100)]);
+    rig.haproxy.ensure_running(&model([base.ready(100), clone.ready(100)])).await.unwrap();
+    rig.haproxy.apply(&all, false).await.unwrap();
+    let before = rig.haproxy.observe().await.unwrap();
+
+    rig.signal(Signal::SIGKILL);
+    rig.until_gone(before.worker_pid).await;
+    let error = rig.haproxy.observe().await.unwrap_err();
+    assert!(matches!(error, HaproxyError::Unreachable { .. }), "{error}");
+    assert_eq!(error.kind(), FailureKind::Transient);
+
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+    let after = rig.haproxy.observe().await.unwrap();
+    assert_eq!((after.generation, after.servers.len()), (Some(1), 2));
+    // A drain cannot be written down, but its weight of 0 can.
+    let drained = server(&after, &base).unwrap();
+    assert_eq!((drained.weight, drained.admin), (0, LbAdmin::Ready));
+    assert_eq!(rig.haproxy.apply(&all, false).await.unwrap(), 1);
+    let after = rig.haproxy.observe().await.unwrap();
+    assert_eq!(server(&after, &base).unwrap().admin, LbAdmin::Drain);
+
+    // `apply` alone does it as well.
+    rig.signal(Signal::SIGKILL);
+    rig.until_gone(after.worker_pid).await;
+    assert_eq!(rig.haproxy.apply(&model([clone.ready(100)]), false).await.unwrap(), 2);
+    assert_eq!(get(rig.service(), "/").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn an_unusable_file_does_not_keep_the_service_down() {
+    let mut rig = Rig::new();
+    let base = Member::start("base-1").await;
+    fs::create_dir_all(&rig.settings.config_dir).unwrap();
+    fs::write(rig.config(), "global\n    description lbsidecar-web-gen-7-00000000\n    nonsense\n").unwrap();
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    assert_eq!(rig.haproxy.observe().await.unwrap().generation, Some(8));
+    assert_eq!(get(rig.service(), "/").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_strangers_haproxy_is_not_touched() {
+    let mut rig = Rig::new();
+    let base = Member::start("base-1").await;
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    let before = fs::read_to_string(rig.config()).unwrap();
+    let mut settings = rig.settings.clone();
+    settings.pool = PoolName::try_new("other").unwrap();
+    let mut other = Haproxy::new(settings).unwrap();
+    for error in [
+        other.ensure_running(&model([])).await.unwrap_err(),
+        other.apply(&model([]), true).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, HaproxyError::Foreign { .. }), "{error}");
+        assert_eq!(error.kind(), FailureKind::Conflict);
+        let text = error.to_string();
+        assert!(text.contains("lbsidecar-web-gen-1-") && text.contains("pool other"), "{text}");
+    }
+    assert_eq!(other.observe().await.unwrap().generation, None);
+    assert_eq!(fs::read_to_string(rig.config()).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_taken_address_is_told_before_anything_is_changed() {
+    let mut rig = Rig::new();
+    let taken = TcpListener::bind(rig.service()).unwrap();
+    let error = rig.haproxy.ensure_running(&model([])).await.unwrap_err();
+    assert!(
+        matches!(error, HaproxyError::Bind { address, .. } if address == taken.local_addr().unwrap()),
+        "{error}"
+    );
+    assert!(!rig.settings.config_dir.exists() && !rig.settings.run_dir.exists());
+    drop(taken);
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_or_foreign_program_is_named() {
+    for (binary, why) in
+        [("/nonexistent/haproxy", "it is not there"), ("/bin/true", "does not say that it is HAProxy")]
+    {
+        let mut rig = Rig::with(|settings| settings.binary = binary.into());
+        let error = rig.haproxy.ensure_running(&model([])).await.unwrap_err();
+        assert!(matches!(error, HaproxyError::Binary { .. }), "{error}");
+        assert!(error.to_string().contains(binary) && error.to_string().contains(why), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_old_program_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = dir.path().join("haproxy");
+    for (says, fine) in
+        [("2.2.9-2+deb11u6", false), ("2.4.0", true), ("3.2-dev1-abc", true), ("1.8.4", false)]
+    {
+        fs::write(
+            &old,
+            format!("#!/bin/sh\necho 'HA-Proxy version {says} 2023/02/14 - https://haproxy.org/'\n"),
+        )
+        .unwrap();
+        Command::new("chmod").arg("+x").arg(&old).status().unwrap();
+        match version(&old).await {
+            Ok(version) => assert!(fine && version == says, "{version} must be refused"),
+            Err(error) => assert!(!fine && error.to_string().contains("2.4"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_outlives_us_and_inherits_nothing() {
+    let mut rig = Rig::new();
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+    let master = rig.master_pid();
+    let session = nix::unistd::getsid(Some(master)).unwrap();
+    assert_eq!(session, master, "it must lead a session of its own");
+    let environment = fs::read_to_string(format!("/proc/{master}/environ")).unwrap();
+    assert!(environment.split('\0').all(|entry| !entry.starts_with("CARGO") && !entry.starts_with("HOME=")));
+    for entry in fs::read_dir(format!("/proc/{master}/fd")).unwrap() {
+        let target = fs::read_link(entry.unwrap().path()).unwrap_or_default();
+        assert!(!target.to_string_lossy().starts_with("/dev/pts"), "{target:?}");
+    }
+}
