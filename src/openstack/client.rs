@@ -3,7 +3,7 @@
 use std::{error::Error, fmt::Write as _, sync::Arc};
 
 use reqwest::{
-    Certificate, ClientBuilder, StatusCode, Url,
+    ClientBuilder, StatusCode, Url,
     header::{HeaderMap, HeaderValue, RETRY_AFTER},
     redirect,
 };
@@ -20,7 +20,8 @@ use super::{
     catalog,
     error::CloudError,
     retry,
-    settings::{CloudSettings, Tls},
+    settings::CloudSettings,
+    tls,
     tokens::Tokens,
     versions::Microversion,
 };
@@ -79,7 +80,7 @@ impl Client {
         };
         let keystone = catalog::keystone(&settings.auth_url).map_err(|why| wrong(&why))?;
         let build = |keep: usize| -> Result<reqwest::Client, CloudError> {
-            let builder = with_tls(ClientBuilder::new(), &settings.tls).map_err(|why| wrong(&why))?;
+            let builder = tls::with_tls(ClientBuilder::new(), &settings.tls).map_err(|why| wrong(&why))?;
             builder
                 .user_agent(concat!("lbsidecar/", env!("CARGO_PKG_VERSION")))
                 .connect_timeout(CONNECT.min(settings.timeout))
@@ -218,11 +219,13 @@ impl Client {
         }
         let mut response = request.send().await.map_err(|why| {
             let sent = !(why.is_connect() || why.is_builder());
-            Miss {
-                error: CloudError::no_answer(call, sent, &causes(&why)),
-                again: why.is_connect() || (sent && call.repeatable),
-                asked: None,
+            let mut error = CloudError::no_answer(call, sent, &causes(&why));
+            // It will not look better to the next attempt.
+            let refused = error.message().contains("certificate");
+            if refused {
+                error = error.advise(&tls::advice(&self.settings.tls));
             }
+            Miss { error, again: !refused && (why.is_connect() || (sent && call.repeatable)), asked: None }
         })?;
         let status = response.status();
         let headers = response.headers().clone();
@@ -273,31 +276,14 @@ impl Client {
     }
 }
 
-/// Sets how the server's certificate is checked.
-fn with_tls(builder: ClientBuilder, tls: &Tls) -> Result<ClientBuilder, String> {
-    Ok(match tls {
-        Tls::System => builder,
-        Tls::Insecure => builder.tls_danger_accept_invalid_certs(true),
-        Tls::CaFile(path) => {
-            let bad = |why: &dyn std::fmt::Display| format!("the CA file {}: {why}", path.display());
-            let pem = std::fs::read(path).map_err(|why| bad(&why))?;
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|why| bad(&causes(&why)))?;
-            if certificates.is_empty() {
-                return Err(bad(&"it holds no certificate in PEM form"));
-            }
-            builder.tls_certs_only(certificates)
-        }
-    })
-}
-
 /// An error with all its causes, without the URL (the call is named already).
 fn causes(error: &reqwest::Error) -> String {
-    // reqwest's own text is "error sending request for url (…)"; what matters lies beneath.
+    // reqwest's own text is "error sending request for url (…)", and below it is "client error (Connect)"; what matters lies beneath.
     let mut text = String::new();
     let mut cause = error.source();
     while let Some(error) = cause {
         let this = error.to_string();
-        if !text.ends_with(&this) {
+        if !text.ends_with(&this) && !(this.starts_with("client error (") && error.source().is_some()) {
             let _ = write!(text, "{}{this}", if text.is_empty() { "" } else { ": " });
         }
         cause = error.source();

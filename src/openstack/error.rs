@@ -74,13 +74,7 @@ impl CloudError {
     /// `sent` tells whether a byte of the request may have reached the service.
     pub(super) fn no_answer(call: &Call, sent: bool, cause: &str) -> Self {
         let kind = if sent && !call.repeatable { FailureKind::Unknown } else { FailureKind::Transient };
-        let mut message = cause.to_owned();
-        if cause.contains("certificate") {
-            message.push_str(
-                "; if the cloud has an authority of its own, give its file (cacert, OS_CACERT), or verify: false",
-            );
-        }
-        Self::of(call, kind, &message)
+        Self::of(call, kind, cause)
     }
 
     /// The service answered with success, and with something that we cannot read.

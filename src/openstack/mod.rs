@@ -26,6 +26,7 @@ mod retry;
 mod room;
 mod server;
 pub mod settings;
+mod tls;
 mod tokens;
 mod versions;
 

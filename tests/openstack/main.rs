@@ -7,6 +7,7 @@
     reason = "in a test that is how a check fails"
 )]
 
+mod certificates;
 mod copies;
 mod errors;
 mod network;
