@@ -1,8 +1,35 @@
 //! `run`: the daemon in the foreground.
 
-use super::out::Failure;
-use crate::{config::Flags, exit::Exit};
+use tracing::warn;
 
-pub(super) fn run(_flags: &Flags) -> Result<Exit, Failure> {
-    Err(Failure::new(Exit::Internal, "the daemon is not joined to the command line yet"))
+use super::out::Failure;
+use crate::{
+    config::{self, Env, Flags},
+    daemon::{self, Reread},
+    exit::Exit,
+};
+
+pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
+    let env = Env::of_process();
+    let loaded =
+        config::load(flags, &env).map_err(|problems| Failure::new(problems.exit(), problems.to_string()))?;
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(loaded.config.places.log.filter.clone())
+        .init();
+    for warning in &loaded.warnings {
+        warn!(reason = %warning, "configuration");
+    }
+    let (mut current, flags) = (loaded.config.clone(), flags.clone());
+    let reread: Reread = Box::new(move || {
+        let changed = current.reread(&flags, &env).map_err(|problems| problems.to_string())?;
+        current = changed.config;
+        let said = changed.refused.into_iter().chain(changed.warnings).collect();
+        Ok((current.core.clone(), said))
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    match runtime.block_on(daemon::run(loaded.config, reread)) {
+        Ok(()) => Ok(Exit::Ok),
+        Err(error) => Err(Failure::new(error.exit(), format!("failed to {error}"))),
+    }
 }

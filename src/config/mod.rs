@@ -31,7 +31,6 @@ mod values;
 use std::{
     fs::{self, DirBuilder, Permissions},
     io,
-    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -46,6 +45,7 @@ pub use self::{
 };
 use self::{keys::Values, layers::Layered, password::Password, values::Unset};
 use crate::{
+    admin::AdminSettings,
     core::{ids::PoolName, settings::Settings},
     guests::settings::GuestsSettings,
     haproxy::settings::HaproxySettings,
@@ -87,15 +87,6 @@ pub struct Places {
     pub admin: AdminSettings,
     /// What is logged.
     pub log: LogSettings,
-}
-
-/// Where the daemon is asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdminSettings {
-    /// The Unix socket.
-    pub socket: PathBuf,
-    /// A loopback address for metrics, health and the live page.
-    pub listen: Option<SocketAddr>,
 }
 
 /// A configuration without mistakes.

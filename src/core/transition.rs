@@ -11,7 +11,7 @@ use super::{
 };
 
 /// A member on its way in or out. At most one exists at a time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Transition {
     /// What it is for.
     pub kind: Kind,
@@ -32,6 +32,24 @@ pub struct Transition {
     pub note: String,
     /// It shall be called off as soon as the effect in flight has ended; why.
     pub cancel: Option<String>,
+}
+
+/// Two transitions are the same when they would be stored the same: the note is talk.
+impl PartialEq for Transition {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { kind, server, stage, since, stage_since, tries, not_before, note: _, cancel } = self;
+        (kind, server, stage, since, stage_since, tries, not_before, cancel)
+            == (
+                &other.kind,
+                &other.server,
+                &other.stage,
+                &other.since,
+                &other.stage_since,
+                &other.tries,
+                &other.not_before,
+                &other.cancel,
+            )
+    }
 }
 
 impl Transition {

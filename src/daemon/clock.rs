@@ -7,7 +7,7 @@ use crate::core::time::Timestamp;
 /// A wall clock that never jumps: wall time read once, monotonic time added since. Its moments can be stored and compared after
 /// a restart, and a step of the system's clock while we run moves no deadline.
 #[derive(Debug, Clone, Copy)]
-pub struct SteadyClock {
+pub(super) struct SteadyClock {
     wall_at_start: Duration,
     start: Instant,
 }
@@ -15,14 +15,14 @@ pub struct SteadyClock {
 impl SteadyClock {
     /// Starts it.
     #[must_use]
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         let wall_at_start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self { wall_at_start, start: Instant::now() }
     }
 
     /// The present moment.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         Timestamp::default().plus(self.wall_at_start + self.start.elapsed())
     }
 }

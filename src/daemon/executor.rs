@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use super::address::ServiceAddress;
+use super::address::{AddressError, ServiceAddress};
 use crate::{
     core::{
         cloud::{FailureKind, Mark},
@@ -39,6 +39,12 @@ struct Failure {
 
 impl From<CloudError> for Failure {
     fn from(error: CloudError) -> Self {
+        Self { kind: error.kind(), why: error.to_string() }
+    }
+}
+
+impl From<AddressError> for Failure {
+    fn from(error: AddressError) -> Self {
         Self { kind: error.kind(), why: error.to_string() }
     }
 }
@@ -88,7 +94,9 @@ impl Executor {
                 let request = CopyRequest { base, name, mark, settings: self.settings.clone_spec.clone() };
                 Outcome::Created(cloud.create_copy(&request).await?)
             }
-            Effect::FindIntent(intent) => Outcome::Found(cloud.find_intent(&self.settings.pool, intent).await?),
+            Effect::FindIntent(intent) => {
+                Outcome::Found(cloud.find_intent(&self.settings.pool, intent).await?)
+            }
             Effect::Address(id) => {
                 let (ip, floating_ip) = self.address.address_of(id).await?;
                 Outcome::Addressed { address: SocketAddr::new(ip, self.settings.service_port), floating_ip }
@@ -148,7 +156,7 @@ impl Executor {
                 guards.reserve_memory_mib
             )));
         }
-        if let Ok(Some(pressure)) = host::cpu_pressure()
+        if let Some(pressure) = host::cpu_pressure()
             && pressure > guards.max_cpu_pressure
         {
             return Ok(Outcome::Refused(format!(
@@ -161,9 +169,11 @@ impl Executor {
 
     async fn snapshot(&self, cloud: &Cloud, id: ServerId) -> Result<(), Failure> {
         const DEADLINE: Duration = Duration::from_secs(900);
-        tokio::time::timeout(DEADLINE, cloud.snapshot(id, &self.settings.pool)).await.map_err(|_| Failure {
-            kind: FailureKind::Unknown,
-            why: format!("snapshot of server {id}: not active after {} s", DEADLINE.as_secs()),
+        tokio::time::timeout(DEADLINE, cloud.snapshot(id, &self.settings.pool)).await.map_err(|_| {
+            Failure {
+                kind: FailureKind::Unknown,
+                why: format!("snapshot of server {id}: not active after {} s", DEADLINE.as_secs()),
+            }
         })??;
         Ok(())
     }

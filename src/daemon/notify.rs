@@ -15,7 +15,10 @@ pub(super) struct Notifier {
 impl Notifier {
     /// Reads what the service manager wants to hear.
     pub(super) fn new() -> Self {
-        Self { watchdog: sd_notify::watchdog_enabled().is_some_and(|period: Duration| !period.is_zero()), status: String::new() }
+        Self {
+            watchdog: sd_notify::watchdog_enabled().is_some_and(|period: Duration| !period.is_zero()),
+            status: String::new(),
+        }
     }
 
     /// We serve: recovery is over.
@@ -24,13 +27,13 @@ impl Notifier {
     }
 
     /// The loop turned; and the phase, when it is another one than last time.
-    pub(super) fn alive(&mut self, status: String) {
+    pub(super) fn alive(&mut self, status: &str) {
         if self.watchdog {
             send(&[NotifyState::Watchdog]);
         }
         if self.status != status {
-            send(&[NotifyState::Status(&status)]);
-            self.status = status;
+            send(&[NotifyState::Status(status)]);
+            status.clone_into(&mut self.status);
         }
     }
 

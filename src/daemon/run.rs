@@ -10,9 +10,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{
-    clock::SteadyClock, executor::Executor, notify::Notifier, publish::Publisher, sources::Focus,
-};
+use super::{clock::SteadyClock, executor::Executor, notify::Notifier, publish::Publisher, sources::Focus};
 use crate::{
     admin::AdminRequest,
     core::{
@@ -29,8 +27,9 @@ use crate::{
 /// How long an effect in flight may still take when we are told to end.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Reads the configuration again: the rules that may change live, and a sentence for each change that needs a restart.
-pub type Reread = Box<dyn Fn(&Settings) -> Result<(Settings, Vec<String>), String> + Send>;
+/// Reads the configuration again: the rules from now on, and a sentence for each thing that the operator should know, such as a
+/// change that takes a restart.
+pub type Reread = Box<dyn FnMut() -> Result<(Settings, Vec<String>), String> + Send>;
 
 /// Everything that the loop owns.
 pub(super) struct Loop {
@@ -53,7 +52,7 @@ pub(super) struct Loop {
 #[derive(Default)]
 struct Durable {
     /// The state as last saved.
-    saved: Vec<u8>,
+    saved: Option<State>,
     /// Requests that wait for a save.
     held: Vec<Request>,
     /// Why the state could not be saved.
@@ -63,7 +62,8 @@ struct Durable {
 impl Loop {
     /// Runs until it is told to end.
     pub(super) async fn run(mut self) -> std::io::Result<()> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         let mut durable = Durable::default();
         let mut told: Option<History> = None;
@@ -106,21 +106,25 @@ impl Loop {
 
     /// Saves the state when it changed; what was asked for goes out only after that.
     async fn act(&mut self, durable: &mut Durable, requests: Vec<Request>) {
+        let urgent = !requests.is_empty();
         durable.held.extend(requests);
-        let written = self.machine.state.encode();
-        if written != durable.saved {
+        if durable.saved.as_ref() != Some(&self.machine.state) {
+            let now = self.clock.now();
             match self.store.save(&self.machine.state).await {
                 Ok(()) => {
                     if durable.failed.take().is_some() {
                         info!("the state can be saved again");
                     }
-                    durable.saved = written;
+                    durable.saved = Some(self.machine.state.clone());
+                    self.publisher.saved(now);
                 }
                 Err(problem) => {
                     if durable.failed.is_none() {
                         error!(reason = %problem, "the state cannot be saved: nothing new is begun");
                     }
-                    durable.failed = Some(problem.to_string());
+                    let why = problem.to_string();
+                    self.publisher.unsaved(&why);
+                    durable.failed = Some(why);
                 }
             }
         }
@@ -133,9 +137,13 @@ impl Loop {
         let mut servers: Vec<_> = state.members.iter().map(|m| m.id).collect();
         servers.extend(state.moving().filter(|id| state.member(*id).is_none()));
         let focus = Focus { servers, busy: state.transition.is_some() };
-        self.focus.send_if_modified(|old| *old != focus && { *old = focus; true });
-        let status = self.publisher.publish(&self.machine, self.clock.now(), durable.failed.as_deref());
-        self.notifier.alive(status);
+        self.focus.send_if_modified(|old| {
+            let changed = *old != focus;
+            *old = focus;
+            changed
+        });
+        let line = self.publisher.publish(&self.machine, self.clock.now(), urgent);
+        self.notifier.alive(line);
     }
 
     /// Begins an effect; its outcome comes back as an event, also when the code behind it panics.
@@ -169,10 +177,10 @@ impl Loop {
 
     fn reread(&mut self) {
         self.notifier.reloading();
-        match (self.reread)(self.machine.settings()) {
-            Ok((settings, refused)) => {
-                for what in refused {
-                    warn!(setting = %what, "this change needs a restart");
+        match (self.reread)() {
+            Ok((settings, said)) => {
+                for what in said {
+                    warn!(reason = %what, "configuration");
                 }
                 self.machine.set_settings(settings);
                 info!("configuration read again");

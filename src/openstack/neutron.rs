@@ -146,6 +146,16 @@ impl Cloud {
         self.client.list(call, "floatingips").await
     }
 
+    /// The floating IPs that lead to a port.
+    ///
+    /// # Errors
+    /// When Neutron does not answer well.
+    pub async fn floating_ips_on(&self, port: PortId) -> Result<Vec<FloatingIp>, CloudError> {
+        let call =
+            Call::get(Neutron, "list floating IPs of port", port, &["floatingips"]).with("port_id", port);
+        self.client.list(call, "floatingips").await
+    }
+
     /// The floating IPs that carry the pool's mark.
     ///
     /// # Errors

@@ -1,0 +1,304 @@
+//! From a configuration to a running loop: look first, then refuse or go on, and change nothing before everything was looked at.
+//!
+//! A pool that is new to us must be all right: whatever is wrong is said, and nothing is touched. A pool that we have served
+//! before is resumed whatever is missing at the moment: its traffic flows without us, and the sources go on asking.
+
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tracing::{info, warn};
+
+use super::{
+    address::{AddressError, ServiceAddress},
+    clock::SteadyClock,
+    cloud,
+    executor::Executor,
+    notify::Notifier,
+    publish::Publisher,
+    run::{Loop, Reread},
+    sources::{Focus, Sources},
+};
+use crate::{
+    admin::{
+        Surroundings,
+        server::{AdminError, Ports, Server as AdminServer},
+    },
+    config::{Config, PrepareError},
+    core::{
+        cloud::{FailureKind, ServerStatus},
+        ids::ServerId,
+        machine::Machine,
+        recover::{Facts, recover},
+        state::State,
+    },
+    exit::Exit,
+    guests::{self, Guests, GuestsError},
+    haproxy::{Haproxy, HaproxyError},
+    openstack::{Cloud, CloudError, Server},
+    store::{Store, StoreError},
+    telemetry::Metrics,
+    vip::{
+        self, InvalidMac, PlugSpec, VipError,
+        settings::{VipMode, VipSettings},
+    },
+};
+
+/// Why the daemon does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The state or its lock.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The pool's directories.
+    #[error(transparent)]
+    Prepare(#[from] PrepareError),
+    /// The admin socket.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The cloud.
+    #[error(transparent)]
+    Cloud(#[from] CloudError),
+    /// libvirt.
+    #[error(transparent)]
+    Guests(#[from] GuestsError),
+    /// HAProxy.
+    #[error(transparent)]
+    Haproxy(#[from] HaproxyError),
+    /// The service address.
+    #[error("{0}")]
+    Address(String, FailureKind),
+    /// The namespace and its links.
+    #[error(transparent)]
+    Plug(#[from] VipError),
+    /// Neutron's word for a hardware address.
+    #[error(transparent)]
+    Mac(#[from] InvalidMac),
+    /// The base is not fit to be taken over.
+    #[error("server {name} ({id}) is {status:?} and not ACTIVE: {advice}")]
+    Base {
+        /// Its name.
+        name: String,
+        /// Its id.
+        id: ServerId,
+        /// How it is.
+        status: ServerStatus,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The system.
+    #[error("set up signals: {0}")]
+    Signals(std::io::Error),
+}
+
+impl From<AddressError> for DaemonError {
+    fn from(error: AddressError) -> Self {
+        Self::Address(error.to_string(), error.kind())
+    }
+}
+
+impl DaemonError {
+    /// The program's exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Store(error) => error.exit(),
+            Self::Admin(AdminError::InUse(_)) => Exit::NotRunning,
+            Self::Cloud(error) => of_kind(error.kind()),
+            Self::Address(_, kind) => of_kind(*kind),
+            Self::Guests(_) | Self::Base { .. } => Exit::Unavailable,
+            Self::Haproxy(error) => of_kind(error.kind()),
+            Self::Plug(error) => of_kind(error.kind()),
+            Self::Prepare(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                Exit::NoPermission
+            }
+            Self::Prepare(_) | Self::Admin(_) | Self::Mac(_) | Self::Signals(_) => Exit::Failure,
+        }
+    }
+}
+
+fn of_kind(kind: FailureKind) -> Exit {
+    match kind {
+        FailureKind::Unauthorized => Exit::NoPermission,
+        FailureKind::Permanent => Exit::Failure,
+        FailureKind::Transient
+        | FailureKind::Unknown
+        | FailureKind::Capacity
+        | FailureKind::Conflict
+        | FailureKind::NotFound => Exit::Unavailable,
+    }
+}
+
+/// Runs the daemon until it is told to end.
+///
+/// # Errors
+/// [`DaemonError`] when it cannot begin; then nothing was changed that a later start would not go on from.
+pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> {
+    let clock = SteadyClock::start();
+    config.prepare()?;
+    let pool = config.core.pool.clone();
+    let store: Store<State> = Store::open(&config.places.state_dir, &pool)?;
+    let (publish, published) = watch::channel(None);
+    let (commands, admin) = mpsc::channel(8);
+    let metrics = Arc::new(Metrics::new());
+    let encode = {
+        let metrics = Arc::clone(&metrics);
+        Arc::new(move || metrics.encode())
+    };
+    let server = AdminServer::bind(&config.places.admin).await?;
+    let serving = tokio::spawn(server.serve(Ports { published, commands, metrics: encode }));
+
+    let stored = store.load()?;
+    if let Some(warning) = &stored.warning {
+        warn!(reason = %warning, "the stored state");
+    }
+    let known: Vec<ServerId> =
+        stored.state.iter().flat_map(|s| s.members.iter().map(|m| m.id).chain(s.moving())).collect();
+    let fresh = known.is_empty();
+
+    let observer = Arc::clone(&metrics);
+    let cloud = Cloud::observed(config.cloud.clone(), move |exchange| {
+        observer.request(exchange.service, exchange.operation, exchange.status, exchange.elapsed);
+    })?;
+    let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone()));
+    let mut haproxy = Haproxy::new(config.haproxy.clone())?;
+
+    // Look.
+    let base = find_base(&cloud, &config.core.base, fresh).await?;
+    if fresh {
+        if let Some(base) = &base {
+            fit(base)?;
+        }
+        guests::inspect(&config.guests).await?;
+        crate::haproxy::version(&config.haproxy.binary).await?;
+        address.look(base.as_ref()).await?;
+    } else if let Err(error) = address.look(base.as_ref().filter(|b| known.contains(&b.id))).await {
+        warn!(reason = %error, "the service address is not known yet");
+    }
+
+    // Then act.
+    if fresh {
+        address.ensure(base.as_ref(), &hostname()).await?;
+    }
+    if let Err(error) = plug(&address, &config.vip).await {
+        if fresh {
+            return Err(error);
+        }
+        warn!(reason = %error, "the load balancer port is not plugged as it should be");
+    }
+    let lb = haproxy.observe().await.ok();
+    let servers = match cloud::observe(&cloud, &address.reach(), &pool, &known).await {
+        Ok(servers) => servers,
+        Err(error) if fresh => return Err(error.into()),
+        Err(error) => {
+            warn!(reason = %error, "Nova does not answer yet; the stored state is resumed without it");
+            Vec::new()
+        }
+    };
+    let facts = Facts {
+        servers,
+        base: base.as_ref().map(|base| base.facts(&address.reach())),
+        lb,
+        vip: Some(address.seen().await),
+    };
+    let now = clock.now();
+    let state = recover(stored.state, &facts, &config.core, now);
+    haproxy.ensure_running(&state.lb_model()).await?;
+    let machine = Machine::new(state, config.core.clone(), now);
+
+    let guests = Arc::new(Guests::start(config.guests.clone()));
+    let haproxy = Arc::new(Mutex::new(haproxy));
+    let (sender, events) = mpsc::channel(64);
+    let (focus, focused) = watch::channel(Focus::default());
+    let sources = Sources {
+        pool,
+        guests,
+        sample: config.core.policy.sample,
+        haproxy: Arc::clone(&haproxy),
+        address: Arc::clone(&address),
+        focus: focused,
+        events: sender.clone(),
+    };
+    let around = Surroundings {
+        vip_mode: address.way().to_owned(),
+        haproxy_version: crate::haproxy::version(&config.haproxy.binary).await.ok(),
+        started: now,
+        ..Surroundings::default()
+    };
+    let executor = Executor {
+        settings: config.core,
+        haproxy,
+        address: Arc::clone(&address),
+        metrics: Arc::clone(&metrics),
+    };
+    let ended = Loop {
+        clock,
+        machine,
+        store,
+        executor: Arc::new(executor),
+        events,
+        sender,
+        admin,
+        focus,
+        publisher: Publisher::new(address, metrics, around, publish),
+        notifier: Notifier::new(),
+        reread,
+        sources: sources.start(),
+    }
+    .run()
+    .await;
+    serving.abort();
+    ended.map_err(DaemonError::Signals)
+}
+
+/// The VM that the operator named. A pool that has moved on may do without it.
+async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Server>, DaemonError> {
+    match cloud.find_server(name).await {
+        Ok(server) => Ok(Some(server)),
+        Err(error) if fresh => Err(error.into()),
+        Err(error) => {
+            info!(reason = %error, "the base named in the configuration is not there; the pool is resumed from its state");
+            Ok(None)
+        }
+    }
+}
+
+fn fit(base: &Server) -> Result<(), DaemonError> {
+    let advice = match base.status() {
+        ServerStatus::Active => return Ok(()),
+        ServerStatus::Shutoff => "start it with `openstack server start`",
+        ServerStatus::Error => "look at its fault with `openstack server show`, and mend or replace it",
+        ServerStatus::Build => "wait until Nova has built it",
+        ServerStatus::Other | ServerStatus::Deleted => "bring it to ACTIVE first",
+    };
+    Err(DaemonError::Base { name: base.name.clone(), id: base.id, status: base.status(), advice })
+}
+
+/// Puts the load balancer port into its namespace, where that is not done yet.
+async fn plug(address: &ServiceAddress, settings: &VipSettings) -> Result<(), DaemonError> {
+    let VipMode::Port { plug, netns } = &settings.mode else { return Ok(()) };
+    let Some(found) = address.found() else { return Ok(()) };
+    let port = &found.port;
+    let spec = PlugSpec {
+        netns: netns.clone(),
+        port: port.id,
+        mac: port.mac.parse()?,
+        address: port.address,
+        prefix: port.prefix,
+        gateway: port.gateway.ok_or_else(|| {
+            let why =
+                format!("the subnet of network {} has no gateway: floating IPs need one", port.network_name);
+            DaemonError::Address(why, FailureKind::Permanent)
+        })?,
+        mtu: port.mtu,
+        plug: plug.clone(),
+    };
+    if vip::plugged(&spec).await?.is_good() {
+        return Ok(());
+    }
+    info!(port = %port.id, netns, "plugging the load balancer port");
+    Ok(vip::plug(&spec).await?)
+}
+
+fn hostname() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,25 @@
+//! What is generated is committed as it would be generated now. `LBSIDECAR_BLESS=1 cargo test --test docs_fresh` writes it.
+
+use std::{fs, path::Path};
+
+use lbsidecar::core::transition::diagram;
+
+#[track_caller]
+fn fresh(path: &str, text: &str) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if std::env::var_os("LBSIDECAR_BLESS").is_some() {
+        fs::write(&file, text).unwrap();
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == text, "{path} is not what would be generated now: run with LBSIDECAR_BLESS=1");
+}
+
+#[test]
+fn the_state_diagram_is_the_table() {
+    let text = format!(
+        "# The stages of a transition\n\nMade from `StageName::next` in `src/core/transition.rs`, the table that the core itself goes by.\n\n\
+         ```mermaid\n{}```\n",
+        diagram()
+    );
+    fresh("docs/state-machine.md", &text);
+}
