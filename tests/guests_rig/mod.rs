@@ -2,6 +2,8 @@
 //!
 //! Guests have no kernel: a boot sector of a few bytes keeps one vCPU busy or idle, which is all that counters need.
 
+#![allow(dead_code, reason = "not everybody who includes it needs all of it")]
+
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
