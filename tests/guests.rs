@@ -1,5 +1,12 @@
 //! Guests through libvirt's own test driver, which needs no daemon: states, lifecycle events, memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
+
 use std::{fmt::Write as _, fs, time::Duration};
 
 use lbsidecar::{

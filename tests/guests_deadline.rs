@@ -2,6 +2,13 @@
 //!
 //! Alone in its file, because it counts the threads of its process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
+
 use std::{
     os::unix::net::{UnixListener, UnixStream},
     sync::mpsc::channel,

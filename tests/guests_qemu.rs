@@ -1,5 +1,12 @@
 //! Guests through a real libvirtd and real QEMU: counters move, states and events are told, a restarted or frozen daemon is survived.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
+
 mod guests_rig;
 
 use std::time::{Duration, Instant};

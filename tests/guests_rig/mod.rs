@@ -3,6 +3,12 @@
 //! Guests have no kernel: a boot sector of a few bytes keeps one vCPU busy or idle, which is all that counters need.
 
 #![allow(dead_code, reason = "not everybody who includes it needs all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test stops where it cannot go on"
+)]
 
 use std::{
     fs,
