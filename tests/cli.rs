@@ -18,10 +18,18 @@ use lbsidecar::{
         AdminRequest, AdminSettings, Published,
         explain::DecisionView,
         server::{Ports, Server},
+        stored::StoredView,
         view::StatusView,
     },
-    core::event::Command as Asked,
+    core::{
+        event::Command as Asked,
+        ids::PoolName,
+        state::{Member, Place, State},
+        time::Timestamp,
+        units::Weight,
+    },
     exit::Exit,
+    store::Store,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -92,8 +100,8 @@ fn socket(run_dir: &Path) -> PathBuf {
 /// The program, in an environment of its own.
 fn lbsidecar(run_dir: &Path) -> Command {
     let mut command = Command::cargo_bin("lbsidecar").unwrap();
-    command.env_clear().env("COLUMNS", "100").env("TZ", "UTC").env("LBSIDECAR_RUN_DIR", run_dir);
-    command.arg("--run-dir").arg(run_dir).timeout(Duration::from_secs(30));
+    command.env_clear().env("COLUMNS", "100").env("TZ", "UTC");
+    command.arg("--run-dir").arg(run_dir).arg("--state-dir").arg(run_dir).timeout(Duration::from_secs(30));
     command
 }
 
@@ -220,6 +228,43 @@ fn without_a_daemon_the_exit_is_3() {
     fs::create_dir(nowhere.path().join("default")).unwrap();
     drop(UnixListener::bind(socket(nowhere.path())).unwrap());
     assert_eq!(code(&lbsidecar(nowhere.path()).arg("resume").assert()), Some(3));
+}
+
+#[test]
+fn without_a_daemon_status_shows_what_it_wrote_down() {
+    let dir = TempDir::new().unwrap();
+    let saved = Timestamp(1_795_528_800_000);
+    let mut state = State::new(PoolName::try_new("default").unwrap(), saved);
+    state.members.push(Member {
+        id: "2f1c9a01-7d1e-4c55-9b0a-3f6d2c8e1a01".parse().unwrap(),
+        name: "vm-test".into(),
+        mark: None,
+        generation: 0,
+        address: Some("192.168.100.11:80".parse().unwrap()),
+        floating_ip: None,
+        place: Place::Listed { weight: Weight::FULL },
+        serving_since: Some(saved),
+    });
+    state.note(saved, "adopt", "bringing vm-test into HAProxy");
+    let store = Store::open(&dir.path().join("default"), &state.pool).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(store.save(&state)).unwrap();
+
+    let text = lbsidecar(dir.path()).arg("status").assert();
+    assert_eq!(code(&text), Some(3));
+    assert!(stderr(&text).contains("it does not run"), "{}", stderr(&text));
+    for part in [
+        "default  not running",
+        "vm-test  serving   weight 100  192.168.100.11:80",
+        "bringing vm-test into HAProxy",
+    ] {
+        assert!(stdout(&text).contains(part), "{part:?} is missing in {}", stdout(&text));
+    }
+    let json = lbsidecar(dir.path()).args(["status", "--output", "json"]).assert();
+    assert_eq!(code(&json), Some(3));
+    let view: StoredView = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!((view.phase.as_str(), view.members.len()), ("not-running", 1));
+    // The file is as old as the file system says; it was written just now.
+    assert!(view.age_ms < 60_000, "{}", view.age_ms);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::core::{
     condition::Phase,
     event::VipSeen,
     machine::Machine,
-    state::{Member, Place},
+    state::{History, Member, Place, State},
     time::Timestamp,
     transition::{Kind, StageName, Transition},
     units::Weight,
@@ -53,7 +53,7 @@ impl StatusView {
             members: members(machine, now),
             decision: decision(machine, now),
             haproxy: haproxy(machine, now, around),
-            transition: state.transition.as_ref().map(|t| transition(machine, t, now)),
+            transition: state.transition.as_ref().map(|t| transition(state, t, now)),
             cooldowns: Cooldowns {
                 scale_out_seconds_left: seconds_left(state.no_scale_out_before, now),
                 handover_seconds_left: seconds_left(state.no_handover_before, now),
@@ -62,22 +62,9 @@ impl StatusView {
                 breaker_open: state.breaker.open,
                 last_failure: (state.breaker.failures > 0).then(|| state.breaker.why.clone()),
             },
-            hold: state.hold.as_ref().map(|hold| HoldView {
-                why: hold.why.clone(),
-                since: moment(hold.since),
-                age_ms: age(hold.since, now),
-            }),
+            hold: hold(state, now),
             sources: sources(machine, now),
-            history: state
-                .history
-                .iter()
-                .map(|entry| HistoryView {
-                    at: moment(entry.at),
-                    age_ms: age(entry.at, now),
-                    what: entry.what.clone(),
-                    why: entry.why.clone(),
-                })
-                .collect(),
+            history: history(state, now),
             daemon: DaemonView {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),
@@ -97,7 +84,7 @@ pub(super) fn moment(at: Timestamp) -> jiff::Timestamp {
         .unwrap_or(jiff::Timestamp::MAX)
 }
 
-fn age(then: Timestamp, now: Timestamp) -> u64 {
+pub(super) fn age(then: Timestamp, now: Timestamp) -> u64 {
     u64::try_from(now.since(then).as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -177,7 +164,7 @@ fn member(machine: &Machine, member: &Member, now: Timestamp) -> MemberView {
     }
 }
 
-fn member_state(member: &Member, transition: Option<&Transition>) -> MemberState {
+pub(super) fn member_state(member: &Member, transition: Option<&Transition>) -> MemberState {
     let moving = transition.filter(|t| t.server == Some(member.id));
     match member.place {
         Place::Draining => MemberState::Draining,
@@ -231,14 +218,14 @@ fn haproxy(machine: &Machine, now: Timestamp, around: &Surroundings) -> HaproxyV
     }
 }
 
-fn transition(machine: &Machine, transition: &Transition, now: Timestamp) -> TransitionView {
+pub(super) fn transition(state: &State, transition: &Transition, now: Timestamp) -> TransitionView {
     let named = match &transition.kind {
         Kind::ScaleOut { name, .. } => Some(name.clone()),
         Kind::Adopt | Kind::Handover | Kind::RollBack { .. } | Kind::Evict { .. } | Kind::Rejoin { .. } => {
             None
         }
     };
-    let member = transition.server.and_then(|id| machine.state.member(id)).map(|m| m.name.clone());
+    let member = transition.server.and_then(|id| state.member(id)).map(|m| m.name.clone());
     TransitionView {
         kind: transition.kind.name().to_owned(),
         stage: transition.stage.name(),
@@ -252,6 +239,24 @@ fn transition(machine: &Machine, transition: &Transition, now: Timestamp) -> Tra
         age_ms: age(transition.since, now),
         stage_age_ms: age(transition.stage_since, now),
     }
+}
+
+pub(super) fn hold(state: &State, now: Timestamp) -> Option<HoldView> {
+    state.hold.as_ref().map(|hold| HoldView {
+        why: hold.why.clone(),
+        since: moment(hold.since),
+        age_ms: age(hold.since, now),
+    })
+}
+
+pub(super) fn history(state: &State, now: Timestamp) -> Vec<HistoryView> {
+    let view = |entry: &History| HistoryView {
+        at: moment(entry.at),
+        age_ms: age(entry.at, now),
+        what: entry.what.clone(),
+        why: entry.why.clone(),
+    };
+    state.history.iter().map(view).collect()
 }
 
 /// The stages of a transition that meets no trouble.

@@ -14,6 +14,7 @@ pub mod explain;
 mod routes;
 pub mod server;
 mod settings;
+pub mod stored;
 pub mod view;
 
 use std::{sync::Arc, time::Instant};

@@ -22,7 +22,11 @@ use self::{
     args::{Cli, Command},
     out::Failure,
 };
-use crate::{admin::client::Client, config::PlaceFlags, exit::Exit};
+use crate::{
+    admin::client::Client,
+    config::{self, Env, PlaceFlags},
+    exit::Exit,
+};
 
 /// Reads the command line, does what it says, and tells how it ended.
 #[must_use]
@@ -46,7 +50,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let Cli { places, command } = cli;
     match command {
         Command::Run(args) => run::run(&args),
-        Command::Status(args) => status::run(&client(&places)?, &args),
+        Command::Status(args) => status::run(&config::places(&places, &Env::of_process())?, &args),
         Command::Explain(args) => explain::run(&client(&places)?, &args),
         Command::ScaleOut => operate::run(&client(&places)?, crate::core::event::Command::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, crate::core::event::Command::Handover),
@@ -67,9 +71,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 
 /// A client of the daemon that these flags point to.
 fn client(places: &PlaceFlags) -> Result<Client, Failure> {
-    let dir = places.run_dir.clone().unwrap_or_else(|| "/run/lbsidecar".into());
-    let pool = places.pool.clone().unwrap_or_else(|| "default".into());
-    Ok(Client::new(std::path::Path::new(&dir).join(pool).join("lbsidecar.sock")))
+    Ok(Client::new(config::places(places, &Env::of_process())?.admin.socket))
 }
 
 /// A runtime for commands that only ask: one thread is enough.

@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use super::{args::OutputArgs, text::Paint};
-use crate::{admin::client::ClientError, exit::Exit};
+use crate::{admin::client::ClientError, config::Problems, exit::Exit};
 
 /// Widths that a table can be made for; a terminal that is wider gets air at the right.
 const WIDTHS: std::ops::RangeInclusive<usize> = 72..=160;
@@ -46,6 +46,12 @@ impl From<ClientError> for Failure {
             other => format!("failed to {other}"),
         };
         Self::new(error.exit(), message)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::new(problems.exit(), format!("failed to {problems}"))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use jiff::tz::TimeZone;
@@ -20,25 +20,52 @@ use super::{
 use crate::{
     admin::{
         client::{Client, ClientError},
+        stored::StoredView,
         view::StatusView,
     },
-    core::condition::Phase,
+    config::Places,
+    core::{condition::Phase, state::State, time::Timestamp},
     exit::Exit,
+    store,
 };
 
-pub(super) fn run(client: &Client, args: &StatusArgs) -> Result<Exit, Failure> {
-    let runtime = small_runtime()?;
-    match args.watch {
-        Some(period) => runtime.block_on(watch(client, args, period)),
-        None => {
-            let view = runtime.block_on(client.status())?;
-            out::data(&match args.out.output {
-                Output::Json => out::json(&view)?,
-                Output::Text => status_text::text(&view, &Look::of(&args.out), &TimeZone::system()),
-            })?;
-            Ok(exit(&view))
-        }
+pub(super) fn run(places: &Places, args: &StatusArgs) -> Result<Exit, Failure> {
+    let (runtime, client) = (small_runtime()?, Client::new(&places.admin.socket));
+    if let Some(period) = args.watch {
+        return runtime.block_on(watch(&client, args, period));
     }
+    let view = match runtime.block_on(client.status()) {
+        Err(error @ ClientError::NotRunning(_)) => return stored(places, args, &error),
+        answer => answer?,
+    };
+    out::data(&match args.out.output {
+        Output::Json => out::json(&view)?,
+        Output::Text => status_text::text(&view, &Look::of(&args.out), &TimeZone::system()),
+    })?;
+    Ok(exit(&view))
+}
+
+/// The daemon does not run: what it wrote down last, with its age.
+fn stored(places: &Places, args: &StatusArgs, error: &ClientError) -> Result<Exit, Failure> {
+    out::talk(&format!("failed to {error}"));
+    let peeked = match store::peek::<State>(&places.state_dir, &places.pool) {
+        Ok(Some(peeked)) => peeked,
+        Ok(None) => return Ok(Exit::NotRunning),
+        Err(error) => {
+            out::talk(&format!("failed to {error}"));
+            return Ok(Exit::NotRunning);
+        }
+    };
+    let view = StoredView::of(&peeked.state, wall(peeked.saved_at), wall(SystemTime::now()));
+    out::data(&match args.out.output {
+        Output::Json => out::json(&view)?,
+        Output::Text => status_text::stored(&view, &Look::of(&args.out), &TimeZone::system()),
+    })?;
+    Ok(Exit::NotRunning)
+}
+
+fn wall(time: SystemTime) -> Timestamp {
+    Timestamp::default().plus(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn exit(view: &StatusView) -> Exit {

@@ -8,7 +8,10 @@ use super::{
     text::{Tone, clean, clock, count, cut, left, right, span, width, wrap},
 };
 use crate::{
-    admin::view::{SourceView, StatusView, VipPlace},
+    admin::{
+        stored::StoredView,
+        view::{Cooldowns, HistoryView, HoldView, SourceView, StatusView, TransitionView, VipPlace},
+    },
     core::{cloud::ServerStatus, condition::Phase, transition::StageName},
 };
 
@@ -29,11 +32,38 @@ pub(super) fn text(view: &StatusView, look: &Look, zone: &TimeZone) -> String {
     page.nova(view);
     page.lines.push(String::new());
     page.vote(view);
-    page.transition(view);
-    page.bars(view);
+    page.transition(view.transition.as_ref());
+    page.bars(view.hold.as_ref(), view.vip.released, &view.cooldowns);
     page.haproxy(view);
     page.sources(view);
-    page.events(view, zone);
+    page.events(&view.history, zone);
+    page.lines.join("\n") + "\n"
+}
+
+/// The pool as it was when its state was written last.
+pub(super) fn stored(view: &StoredView, look: &Look, zone: &TimeZone) -> String {
+    let mut page = Page { look, lines: Vec::new() };
+    page.lines.push(format!(
+        "{}  {}  this was meant at {}, {} ago",
+        page.paint(Tone::Bold, view.pool.as_str()),
+        page.paint(Tone::Bad, "not running"),
+        clock(view.at, zone),
+        span(view.age_ms),
+    ));
+    page.lines.push(String::new());
+    let longest = view.members.iter().map(|m| width(&clean(&m.name))).max().unwrap_or(0).clamp(6, 32);
+    for member in &view.members {
+        let address = member.address.map_or_else(|| "-".to_owned(), |address| address.to_string());
+        page.lines.push(format!(
+            "{}  {}  weight {}  {address}",
+            page.paint(Tone::Bold, &left(&clean(&member.name), longest)),
+            left(member.state.as_str(), 8),
+            right(&member.weight.to_string(), 3),
+        ));
+    }
+    page.transition(view.transition.as_ref());
+    page.bars(view.hold.as_ref(), view.released, &Cooldowns::default());
+    page.events(&view.history, zone);
     page.lines.join("\n") + "\n"
 }
 
@@ -140,8 +170,8 @@ impl Page<'_> {
         self.entry("", Tone::Plain, &vote.reason);
     }
 
-    fn transition(&mut self, view: &StatusView) {
-        let Some(transition) = &view.transition else { return };
+    fn transition(&mut self, transition: Option<&TransitionView>) {
+        let Some(transition) = transition else { return };
         let who = transition.server.clone().or_else(|| transition.server_id.map(|id| id.to_string()));
         let who = who.map_or_else(String::new, |who| format!(" of {who}"));
         let tries = match transition.tries {
@@ -169,18 +199,17 @@ impl Page<'_> {
     }
 
     /// What bars the next change.
-    fn bars(&mut self, view: &StatusView) {
-        if let Some(hold) = &view.hold {
+    fn bars(&mut self, hold: Option<&HoldView>, released: bool, cooldowns: &Cooldowns) {
+        if let Some(hold) = hold {
             self.entry("hold", Tone::Fair, &format!("{} (for {})", hold.why, span(hold.age_ms)));
         }
-        if view.vip.released {
+        if released {
             self.entry(
                 "released",
                 Tone::Fair,
                 "the service address was given back; `lbsidecar resume` takes it again",
             );
         }
-        let cooldowns = &view.cooldowns;
         let mut left = Vec::new();
         for (what, seconds) in [
             ("scale-out", cooldowns.scale_out_seconds_left),
@@ -252,14 +281,14 @@ impl Page<'_> {
         }
     }
 
-    fn events(&mut self, view: &StatusView, zone: &TimeZone) {
-        if view.history.is_empty() {
+    fn events(&mut self, history: &[HistoryView], zone: &TimeZone) {
+        if history.is_empty() {
             return;
         }
         self.lines.push(String::new());
-        let newest = view.history.len().saturating_sub(EVENTS);
+        let newest = history.len().saturating_sub(EVENTS);
         let what_columns = 12;
-        for event in view.history.iter().skip(newest) {
+        for event in history.iter().skip(newest) {
             let time = clock(event.at, zone);
             let ago = right(&span(event.age_ms), 6);
             let room = self.look.width.saturating_sub(8 + 1 + 6 + 2 + what_columns + 1);
