@@ -18,6 +18,7 @@ use super::{
     description::Description,
     error::HaproxyError,
     file::{OnDisk, seal},
+    master::Patience,
     server_state::ServerState,
     sync::{ReadBack, same_members},
 };
@@ -32,6 +33,7 @@ use crate::core::{
 pub(super) struct Running {
     pub(super) pid: u32,
     pub(super) description: Description,
+    servers: BTreeMap<BackendName, ServerState>,
 }
 
 impl Haproxy {
@@ -54,9 +56,8 @@ impl Haproxy {
             return self.start_with(model).await;
         };
         let ran = running.description.generation;
-        let states = self.master.servers(running.pid).await?;
         let same = self.template.render(&self.settings, model, ran)?;
-        if same.description == running.description && same_members(&states, model) {
+        if same.description == running.description && same_members(&running.servers, model) {
             self.install(&same.text).await?;
             self.settle(model, ReadBack::Yes).await?;
             self.keep_good()?;
@@ -82,7 +83,7 @@ impl Haproxy {
             }
             Err(why) => {
                 warn!(generation, why, "HAProxy did not take the new configuration");
-                let after = self.roll_back(&running.description, good, &states).await;
+                let after = self.roll_back(&running, good).await;
                 Err(HaproxyError::Reload { generation, why, after })
             }
         }
@@ -93,21 +94,29 @@ impl Haproxy {
     /// # Errors
     /// It is not of this pool.
     pub(super) async fn running(&self) -> Result<Option<Running>, HaproxyError> {
-        let processes = match self.master.processes().await {
-            Ok(processes) => processes,
-            Err(HaproxyError::Unreachable { .. }) => return Ok(None),
-            Err(error) => return Err(error),
+        let patience = Patience::new();
+        let (pid, found, servers) = loop {
+            match self.look_at_current().await {
+                Ok(looked) => break looked,
+                Err(HaproxyError::Unreachable { .. }) => return Ok(None),
+                Err(error) => patience.with(error).await?,
+            }
         };
-        let Some(pid) = processes.current else { return Ok(None) };
-        let found = self.master.description(pid).await?;
         match self.ours(&found) {
-            Some(description) => Ok(Some(Running { pid, description })),
+            Some(description) => Ok(Some(Running { pid, description, servers })),
             None => Err(HaproxyError::Foreign {
                 socket: self.master.socket().to_owned(),
                 found: if found.is_empty() { "a configuration without a description".into() } else { found },
                 pool: self.settings.pool.to_string(),
             }),
         }
+    }
+
+    async fn look_at_current(
+        &self,
+    ) -> Result<(u32, String, BTreeMap<BackendName, ServerState>), HaproxyError> {
+        let pid = self.master.current().await?;
+        Ok((pid, self.master.description(pid).await?, self.master.servers(pid).await?))
     }
 
     /// One more than any that was ever used.
@@ -147,12 +156,7 @@ impl Haproxy {
 
     /// After a change that did not work: the file that ran before, a worker that runs it, its servers as they were. What is in
     /// force then, in words.
-    async fn roll_back(
-        &mut self,
-        before: &Description,
-        good: Option<String>,
-        states: &BTreeMap<BackendName, ServerState>,
-    ) -> String {
+    async fn roll_back(&mut self, before: &Running, good: Option<String>) -> String {
         let Some(good) = good else {
             return "the worker before serves on, but there is no known good file to put back".into();
         };
@@ -160,10 +164,10 @@ impl Haproxy {
             self.file.commit(self.file.stage(&good)?, &self.file.path())?;
             self.written = Some(good);
             // A worker with the new file may have come up after all, or may still do so.
-            self.reload(before).await.map_err(HaproxyError::Unconfirmed)?;
-            self.settle(&as_model(states), ReadBack::Yes).await
+            self.reload(&before.description).await.map_err(HaproxyError::Unconfirmed)?;
+            self.settle(&as_model(&before.servers), ReadBack::Yes).await
         };
-        let generation = before.generation;
+        let generation = before.description.generation;
         match restored.await {
             Ok(()) => format!("generation {generation} is back in force"),
             Err(error) => format!("going back to generation {generation} failed, too: {error}"),

@@ -68,6 +68,11 @@ impl Master {
         &self.socket
     }
 
+    /// The worker that takes new connections.
+    pub(super) async fn current(&self) -> Result<u32, HaproxyError> {
+        self.processes().await?.current.ok_or_else(changing)
+    }
+
     /// Who runs.
     pub(super) async fn processes(&self) -> Result<Processes, HaproxyError> {
         let until = Instant::now() + DEADLINE;
@@ -220,6 +225,31 @@ impl Master {
     }
 }
 
+/// Bears with what was disturbed by a worker that came or went meanwhile, for a while: there is always a next worker.
+#[derive(Debug)]
+pub(super) struct Patience {
+    until: Instant,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self { until: Instant::now() + DEADLINE }
+    }
+
+    /// Waits a little before the next try, or gives the error back when another try would not help.
+    pub(super) async fn with(&self, error: HaproxyError) -> Result<(), HaproxyError> {
+        let passes = matches!(
+            error,
+            HaproxyError::WorkerGone { .. } | HaproxyError::Command { .. } | HaproxyError::Unconfirmed(_)
+        );
+        if !passes || Instant::now() >= self.until {
+            return Err(error);
+        }
+        sleep(2 * RETRY).await;
+        Ok(())
+    }
+}
+
 /// Sends one command and reads the answer to its end.
 async fn converse(mut stream: UnixStream, command: &str, until: Instant) -> io::Result<String> {
     timeout_at(until, async {
@@ -233,6 +263,11 @@ async fn converse(mut stream: UnixStream, command: &str, until: Instant) -> io::
         Ok(String::from_utf8_lossy(&answer).trim_start_matches('\n').to_owned())
     })
     .await?
+}
+
+/// Workers came or went while they were looked at.
+pub(super) fn changing() -> HaproxyError {
+    HaproxyError::Unconfirmed("its workers keep changing".into())
 }
 
 fn unexpected(command: &str, answer: &str) -> HaproxyError {

@@ -1,23 +1,15 @@
 //! What HAProxy says of itself, over every worker.
 
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
 use super::{
     Haproxy,
     csv::{Row, Table},
     description::Description,
     error::HaproxyError,
-    master::{BACKEND, FRONTEND},
+    master::{BACKEND, FRONTEND, Patience, changing},
     processes::Processes,
     settings::ServiceMode,
 };
 use crate::core::{ids::BackendName, lb::LbSeen};
-
-/// How long the workers may keep changing under our eyes.
-const DEADLINE: Duration = Duration::from_secs(3);
-const RETRY: Duration = Duration::from_millis(20);
 
 impl Haproxy {
     /// Looks at every worker, the current one and the old ones.
@@ -25,28 +17,19 @@ impl Haproxy {
     /// # Errors
     /// HAProxy does not answer. A worker that ends while it is asked is no error: its sessions have ended with it.
     pub async fn observe(&self) -> Result<LbSeen, HaproxyError> {
-        let until = Instant::now() + DEADLINE;
+        let patience = Patience::new();
         loop {
-            let looked = self.look().await;
-            match looked {
-                Ok(Some(seen)) => return Ok(seen),
-                // A worker came or went in between: what was counted is of no single moment.
-                Ok(None) if Instant::now() < until => {}
-                Ok(None) => {
-                    return Err(HaproxyError::Unconfirmed("its workers keep changing".into()));
-                }
-                Err(HaproxyError::WorkerGone { .. } | HaproxyError::Command { .. })
-                    if Instant::now() < until => {}
-                Err(error) => return Err(error),
+            match self.look().await {
+                Ok(seen) => return Ok(seen),
+                Err(error) => patience.with(error).await?,
             }
-            sleep(RETRY).await;
         }
     }
 
-    /// One look; `None` when it was blurred by a reload.
-    async fn look(&self) -> Result<Option<LbSeen>, HaproxyError> {
+    /// One look; it fails when it was blurred by a reload.
+    async fn look(&self) -> Result<LbSeen, HaproxyError> {
         let before = self.master.processes().await?;
-        let Some(current) = before.current else { return Ok(None) };
+        let current = before.current.ok_or_else(changing)?;
         let description = self.master.description(current).await?;
         let states = self.master.servers(current).await?;
         let mut seen = LbSeen {
@@ -72,10 +55,10 @@ impl Haproxy {
         }
         let after = self.master.processes().await?;
         if !is_later_than(&after, &before) || gone.iter().any(|pid| after.old.contains(pid)) {
-            return Ok(None);
+            return Err(changing());
         }
         seen.old_workers = after.old;
-        Ok(Some(seen))
+        Ok(seen)
     }
 
     /// The description, if it is one of this pool's.

@@ -54,7 +54,7 @@ impl Haproxy {
     async fn probe_tcp(&self, server: &BackendName) -> Result<String, String> {
         let text = |error: super::HaproxyError| error.to_string();
         let master: &Master = &self.master;
-        let current = master.processes().await.map_err(text)?.current.ok_or("HAProxy has no worker")?;
+        let current = master.current().await.map_err(text)?;
         let servers = master.servers(current).await.map_err(text)?;
         let address =
             servers.get(server).and_then(|state| state.address).ok_or("HAProxy does not list it")?;

@@ -38,9 +38,9 @@ impl Haproxy {
     pub(super) async fn reload(&self, want: &Description) -> Result<u32, String> {
         // A new worker takes every server for up until it has checked it itself. Those that the worker before found down would get
         // requests until then. Afterwards the file must say nothing: what is down now may be well when somebody else reloads.
-        let down = match self.master.processes().await.map(|now| now.current) {
-            Ok(Some(pid)) => self.master.servers_down(pid).await.unwrap_or_else(|_| NO_STATES.to_owned()),
-            _ => NO_STATES.to_owned(),
+        let down = match self.master.current().await {
+            Ok(pid) => self.master.servers_down(pid).await.unwrap_or_else(|_| NO_STATES.to_owned()),
+            Err(_) => NO_STATES.to_owned(),
         };
         self.write_states(&down)?;
         let reloaded = self.reload_until_live(want).await;

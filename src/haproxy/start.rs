@@ -119,7 +119,7 @@ impl Haproxy {
     }
 
     async fn live(&self, want: &Description) -> Option<u32> {
-        let pid = self.master.processes().await.ok()?.current?;
+        let pid = self.master.current().await.ok()?;
         let found = self.master.description(pid).await.ok()?;
         (found == want.to_string()).then_some(pid)
     }

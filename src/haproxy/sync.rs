@@ -1,18 +1,17 @@
 //! Brings the servers of a running worker to the model: weights, drains and maintenance, each read back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use tokio::time::{Instant, sleep};
-
-use super::{Haproxy, error::HaproxyError, master::Order, server_state::ServerState};
+use super::{
+    Haproxy,
+    error::HaproxyError,
+    master::{Order, Patience, changing},
+    server_state::ServerState,
+};
 use crate::core::{
     ids::BackendName,
     lb::{LbAdmin, LbMode, LbModel, LbServer},
 };
-
-/// How long the worker that we speak to may keep changing.
-const DEADLINE: Duration = Duration::from_secs(3);
-const RETRY: Duration = Duration::from_millis(20);
 
 impl Haproxy {
     /// Tells the worker `pid` what differs between its servers and the model. Servers that the model does not know any more get no
@@ -49,24 +48,22 @@ impl Haproxy {
     /// Brings the current worker to the model, as far as orders can, and reads back whether it is so if `read_back` says that. Should
     /// somebody else reload meanwhile, then the worker that came of it.
     pub(super) async fn settle(&self, model: &LbModel, read_back: ReadBack) -> Result<(), HaproxyError> {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            let settled = async {
-                let gone = || HaproxyError::Unconfirmed("its workers keep changing".into());
-                let pid = self.master.processes().await?.current.ok_or_else(gone)?;
-                self.order_all(pid, model).await?;
-                if read_back == ReadBack::Yes
-                    && let Some(difference) = difference(&self.master.servers(pid).await?, model)
-                {
-                    return Err(HaproxyError::Unconfirmed(difference));
-                }
-                if self.master.processes().await?.current == Some(pid) { Ok(()) } else { Err(gone()) }
-            };
-            match settled.await {
-                Err(_) if Instant::now() < until => sleep(RETRY).await,
-                settled => return settled,
-            }
+        let patience = Patience::new();
+        while let Err(error) = self.settle_once(model, read_back).await {
+            patience.with(error).await?;
         }
+        Ok(())
+    }
+
+    async fn settle_once(&self, model: &LbModel, read_back: ReadBack) -> Result<(), HaproxyError> {
+        let pid = self.master.current().await?;
+        self.order_all(pid, model).await?;
+        if read_back == ReadBack::Yes
+            && let Some(difference) = difference(&self.master.servers(pid).await?, model)
+        {
+            return Err(HaproxyError::Unconfirmed(difference));
+        }
+        if self.master.current().await? == pid { Ok(()) } else { Err(changing()) }
     }
 }
 

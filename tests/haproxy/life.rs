@@ -148,3 +148,17 @@ async fn it_outlives_us_and_inherits_nothing() {
         assert!(!target.to_string_lossy().starts_with("/dev/pts"), "{target:?}");
     }
 }
+
+#[tokio::test]
+async fn it_can_be_driven_from_a_task() {
+    let mut rig = Rig::new();
+    let base = Member::start("base-1").await;
+    let task = tokio::spawn(async move {
+        rig.haproxy.ensure_running(&model([])).await?;
+        rig.haproxy.apply(&model([base.ready(100)]), false).await?;
+        rig.haproxy.probe(&base.name).await;
+        rig.haproxy.cut_sessions(&base.name).await?;
+        rig.haproxy.observe().await
+    });
+    assert_eq!(task.await.unwrap().unwrap().generation, Some(2));
+}
