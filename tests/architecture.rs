@@ -37,6 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "config",
         &[
+            "admin::settings",
             "core",
             "exit",
             "guests::settings",

@@ -13,7 +13,7 @@ pub mod client;
 pub mod explain;
 mod routes;
 pub mod server;
-mod settings;
+pub mod settings;
 pub mod stored;
 pub mod view;
 

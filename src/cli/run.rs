@@ -11,8 +11,7 @@ use crate::{
 
 pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
     let env = Env::of_process();
-    let loaded =
-        config::load(flags, &env).map_err(|problems| Failure::new(problems.exit(), problems.to_string()))?;
+    let loaded = config::load(flags, &env)?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(loaded.config.places.log.filter.clone())

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use jiff::tz::TimeZone;
@@ -56,16 +56,14 @@ fn stored(places: &Places, args: &StatusArgs, error: &ClientError) -> Result<Exi
             return Ok(Exit::NotRunning);
         }
     };
-    let view = StoredView::of(&peeked.state, wall(peeked.saved_at), wall(SystemTime::now()));
+    let saved = Timestamp::default().plus(peeked.saved_at.duration_since(UNIX_EPOCH).unwrap_or_default());
+    let now = saved.plus(peeked.saved_at.elapsed().unwrap_or_default());
+    let view = StoredView::of(&peeked.state, saved, now);
     out::data(&match args.out.output {
         Output::Json => out::json(&view)?,
         Output::Text => status_text::stored(&view, &Look::of(&args.out), &TimeZone::system()),
     })?;
     Ok(Exit::NotRunning)
-}
-
-fn wall(time: SystemTime) -> Timestamp {
-    Timestamp::default().plus(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 fn exit(view: &StatusView) -> Exit {

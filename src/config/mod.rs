@@ -45,7 +45,7 @@ pub use self::{
 };
 use self::{keys::Values, layers::Layered, password::Password, values::Unset};
 use crate::{
-    admin::AdminSettings,
+    admin::settings::AdminSettings,
     core::{ids::PoolName, settings::Settings},
     guests::settings::GuestsSettings,
     haproxy::settings::HaproxySettings,
