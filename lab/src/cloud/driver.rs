@@ -71,6 +71,11 @@ pub trait Driver: Send + Sync + 'static {
     fn snapshot(&self, id: Uuid, image: Uuid) -> Answer<'_, ()>;
     /// Whether libvirt says that it runs.
     fn running(&self, id: Uuid) -> Answer<'_, bool>;
+    /// What the guest wrote to its console; a driver without consoles says nothing.
+    fn console(&self, id: Uuid) -> Answer<'_, String> {
+        let _ = id;
+        Box::pin(async { Ok(String::new()) })
+    }
     /// Makes a tenant network (a bridge).
     fn network_up(&self, network: Uuid) -> Answer<'_, ()>;
     /// Removes it.
