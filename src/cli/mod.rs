@@ -5,6 +5,7 @@
 
 mod args;
 mod explain;
+mod frames;
 mod generate;
 mod operate;
 mod out;
@@ -17,16 +18,24 @@ mod tests;
 mod text;
 
 use clap::Parser;
+use jiff::tz::TimeZone;
 
 use self::{
     args::{Cli, Command},
     out::Failure,
 };
+pub use self::{frames::Frames, out::Look};
 use crate::{
-    admin::client::Client,
+    admin::{client::Client, view::StatusView},
     config::{self, Env, PlaceFlags},
     exit::Exit,
 };
+
+/// The pool as `status` shows it to people.
+#[must_use]
+pub fn status_text(view: &StatusView, look: &Look) -> String {
+    status_text::text(view, look, &TimeZone::system())
+}
 
 /// Reads the command line, does what it says, and tells how it ended.
 #[must_use]

@@ -74,8 +74,9 @@ pub(super) fn talk(message: &str) {
     let _ = writeln!(io::stderr().lock(), "lbsidecar: {message}");
 }
 
-/// Colours and width of stdout.
-pub(super) struct Look {
+/// Colours and size of stdout.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
     pub(super) paint: Paint,
     pub(super) width: usize,
     /// Lines of the terminal; `None` when it is not one.
@@ -84,10 +85,15 @@ pub(super) struct Look {
 
 impl Look {
     pub(super) fn of(args: &OutputArgs) -> Self {
+        Self::of_stdout(args.no_color)
+    }
+
+    /// What stdout is at this moment; `no_color` and the environment may forbid colours.
+    #[must_use]
+    pub fn of_stdout(no_color: bool) -> Self {
         let terminal = io::stdout().is_terminal();
         // https://no-color.org: set and not empty.
-        let asked_not_to =
-            args.no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let asked_not_to = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let size = terminal_size::terminal_size_of(io::stdout());
         let columns = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
@@ -97,5 +103,11 @@ impl Look {
             width: width.clamp(*WIDTHS.start(), *WIDTHS.end()),
             height: size.filter(|_| !dumb).map(|(_, height)| usize::from(height.0)),
         }
+    }
+
+    /// Whether stdout is a terminal that text can be replaced on.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.height.is_some()
     }
 }

@@ -1,7 +1,7 @@
 //! `status`: the pool now, once or again and again.
 
 use std::{
-    io::{self, Write},
+    io,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     args::{Output, StatusArgs},
+    frames::Frames,
     out::{self, Failure, Look},
     small_runtime, status_text,
     text::Tone,
@@ -106,51 +107,6 @@ async fn watch(client: &Client, args: &StatusArgs, period: Duration) -> Result<E
                 };
                 frames.show(&text, &look)?;
             }
-        }
-    }
-}
-
-/// Frames on a terminal, each over the one before; one after the other where there is no terminal.
-#[derive(Debug, Default)]
-struct Frames {
-    /// Lines of the frame before, and the size of the terminal that they were made for.
-    before: Option<(usize, (usize, usize))>,
-    cursor_hidden: bool,
-}
-
-impl Frames {
-    fn show(&mut self, text: &str, look: &Look) -> Result<(), Failure> {
-        let Some(height) = look.height else { return out::data(&format!("{text}\n")) };
-        let size = (look.width, height);
-        let mut frame = String::new();
-        if !self.cursor_hidden {
-            frame.push_str("\x1b[?25l");
-            self.cursor_hidden = true;
-        }
-        match self.before {
-            Some((lines, before)) if before == size => frame.push_str(&format!("\r\x1b[{lines}A")),
-            // After a change of size nobody knows where the old lines are.
-            Some(_) => frame.push_str("\x1b[2J\x1b[H"),
-            None => {}
-        }
-        let mut lines = 0;
-        for line in text.lines().take(height.saturating_sub(1)) {
-            frame.push_str(line);
-            frame.push_str("\x1b[K\n");
-            lines += 1;
-        }
-        frame.push_str("\x1b[J");
-        self.before = Some((lines, size));
-        out::data(&frame)
-    }
-}
-
-impl Drop for Frames {
-    fn drop(&mut self) {
-        if self.cursor_hidden {
-            // Over the `^C` that the terminal echoed.
-            let _ = io::stdout().write_all(b"\r\x1b[K\x1b[?25h");
-            let _ = io::stdout().flush();
         }
     }
 }

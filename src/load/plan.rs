@@ -3,6 +3,8 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// Why a load cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -117,7 +119,7 @@ impl Default for Attribution {
 }
 
 /// Clients that behave alike; each has at most one connection and one request at a time.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClientGroup {
     /// Its name in reports; unique within a load.
     pub name: String,
@@ -136,7 +138,8 @@ pub struct ClientGroup {
 }
 
 /// What becomes of a connection after an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reuse {
     /// It is kept for the next request, as long as the server agrees.
     KeepAlive,
@@ -147,7 +150,8 @@ pub enum Reuse {
 }
 
 /// The request's method.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// `GET`.
     Get,
