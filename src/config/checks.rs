@@ -10,7 +10,7 @@ use super::{
     problem::{Origin, Problem},
     values::Sourced,
 };
-use crate::core::units::Percent;
+use crate::{core::units::Percent, telemetry::log::check_filter};
 
 /// Below this distance between the thresholds a pool is likely to swing.
 const WEAK_GAP: f64 = 15.0;
@@ -41,6 +41,11 @@ impl Findings {
         self.haproxy(values);
         self.addresses(values, env);
         self.clone_spec(values, env);
+        if let Some(filter) = &values.log_filter
+            && let Err(why) = check_filter(&filter.value)
+        {
+            self.wrong(filter, why);
+        }
     }
 
     fn wrong<T>(&mut self, what: &Sourced<T>, why: impl Into<String>) {

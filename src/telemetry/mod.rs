@@ -1,7 +1,15 @@
 //! What the daemon tells about itself: logs for people, metrics for machines.
 
+pub mod log;
 mod metrics;
+mod names;
 pub mod settings;
-pub use metrics::Metrics;
+#[cfg(test)]
+mod tests;
 
-pub use settings::{LogFormat, LogSettings};
+pub use self::{
+    log::{LogError, LogHandle},
+    metrics::Metrics,
+    names::reference,
+    settings::{LogFormat, LogSettings},
+};
