@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use lbsidecar::core::transition::diagram;
+use lbsidecar::{config, core::transition::diagram, telemetry};
 
 #[track_caller]
 fn fresh(path: &str, text: &str) {
@@ -22,4 +22,15 @@ fn the_state_diagram_is_the_table() {
         diagram()
     );
     fresh("docs/state-machine.md", &text);
+}
+
+#[test]
+fn every_setting_is_in_the_documentation() {
+    fresh("docs/configuration.md", &config::reference());
+    fresh("docs/lbsidecar.example.toml", &config::example());
+}
+
+#[test]
+fn every_metric_is_in_the_documentation() {
+    fresh("docs/metrics.md", &telemetry::reference());
 }

@@ -7,15 +7,14 @@ use crate::{
     config::{self, Env, Flags},
     daemon::{self, Reread},
     exit::Exit,
+    telemetry,
 };
 
 pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
     let env = Env::of_process();
     let loaded = config::load(flags, &env)?;
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(loaded.config.places.log.filter.clone())
-        .init();
+    let log = telemetry::log::init(&loaded.config.places.log)
+        .map_err(|error| Failure::new(Exit::Failure, format!("failed to {error}")))?;
     for warning in &loaded.warnings {
         warn!(reason = %warning, "configuration");
     }
@@ -23,6 +22,7 @@ pub(super) fn run(flags: &Flags) -> Result<Exit, Failure> {
     let reread: Reread = Box::new(move || {
         let changed = current.reread(&flags, &env).map_err(|problems| problems.to_string())?;
         current = changed.config;
+        log.set_filter(&current.places.log.filter).map_err(|error| error.to_string())?;
         let said = changed.refused.into_iter().chain(changed.warnings).collect();
         Ok((current.core.clone(), said))
     });
