@@ -18,7 +18,7 @@ use super::{
     description::Description,
     error::HaproxyError,
     file::{OnDisk, seal},
-    master::Patience,
+    master::{Patience, changing},
     server_state::ServerState,
     sync::{ReadBack, same_members},
 };
@@ -45,16 +45,22 @@ impl Haproxy {
     /// # Errors
     /// Every [`HaproxyError`]. After all of them but [`HaproxyError::Unconfirmed`] HAProxy serves as it did before.
     pub async fn apply(&mut self, model: &LbModel, force: bool) -> Result<u64, HaproxyError> {
+        let running = match self.running().await? {
+            Some(running) => running,
+            None => {
+                self.start(model).await?;
+                self.running().await?.ok_or_else(changing)?
+            }
+        };
         let on_disk = self.file.read()?;
-        if self.is_edited(&on_disk) && on_disk != OnDisk::Missing {
+        if let OnDisk::Ours(text) | OnDisk::Edited(text) = &on_disk
+            && self.is_edited(&on_disk)
+        {
             if !force {
                 return Err(HaproxyError::Edited { path: self.file.path() });
             }
-            self.file.keep("edited", on_disk.text().unwrap_or_default())?;
+            self.file.keep("edited", text)?;
         }
-        let Some(running) = self.running().await? else {
-            return self.start_with(model).await;
-        };
         let ran = running.description.generation;
         let same = self.template.render(&self.settings, model, ran)?;
         if same.description == running.description && same_members(&running.servers, model) {

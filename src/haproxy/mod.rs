@@ -20,6 +20,7 @@ mod error;
 mod file;
 mod master;
 mod observe;
+mod preflight;
 mod probe;
 mod processes;
 mod reload;
@@ -33,7 +34,12 @@ use file::{ConfigFile, OnDisk};
 use master::Master;
 use render::Template;
 
-pub use self::{check::version, error::HaproxyError, settings::HaproxySettings};
+pub use self::{
+    check::version,
+    error::HaproxyError,
+    preflight::{Finding, preflight},
+    settings::HaproxySettings,
+};
 use crate::core::{ids::BackendName, lb::LbModel};
 
 /// One HAProxy instance.

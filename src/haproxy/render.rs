@@ -62,6 +62,7 @@ struct Server {
 struct Sockets {
     admin: String,
     probe: String,
+    stats: String,
 }
 
 #[derive(Serialize)]
@@ -157,7 +158,8 @@ impl Template {
         })
     }
 
-    fn error(&self, why: impl Into<String>) -> HaproxyError {
+    /// The template is to blame.
+    pub(super) fn error(&self, why: impl Into<String>) -> HaproxyError {
         HaproxyError::Template { name: self.name.clone(), why: why.into() }
     }
 }
@@ -195,7 +197,11 @@ fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, Hapro
                 weight: server.weight.get(),
             })
             .collect(),
-        sockets: Sockets { admin: in_run_dir("admin.sock")?, probe: in_run_dir("probe.sock")? },
+        sockets: Sockets {
+            admin: in_run_dir("admin.sock")?,
+            probe: in_run_dir("probe.sock")?,
+            stats: in_run_dir("stats.sock")?,
+        },
         state_file: in_run_dir(STATE_FILE)?,
         timeouts: Timeouts {
             server_ms: settings.server_timeout.as_millis(),

@@ -20,7 +20,7 @@ pub struct HaproxySettings {
     pub binary: PathBuf,
     /// Directory of `haproxy.cfg`, its last-known-good and rejected versions; ours alone.
     pub config_dir: PathBuf,
-    /// Directory of the sockets and the pid file: `master.sock`, `admin.sock`, `probe.sock`, `haproxy.pid`.
+    /// Directory of the sockets and the pid file: `master.sock`, `admin.sock`, `probe.sock`, `stats.sock`, `haproxy.pid`.
     pub run_dir: PathBuf,
     /// A template that replaces the embedded one.
     pub template: Option<PathBuf>,
@@ -96,6 +96,10 @@ impl HaproxySettings {
     pub fn check(&self) -> Result<(), HaproxyError> {
         // `-S` takes options after a comma; 108 bytes hold a socket's address, and HAProxy needs some for a temporary name.
         const LONGEST: usize = 80;
+        if self.binds.is_empty() {
+            let why = "there is no address to listen on".into();
+            return Err(HaproxyError::Setting { key: "binds", why });
+        }
         let run_dir = self.run_dir.display().to_string();
         let why = if !self.run_dir.is_absolute() {
             format!("{run_dir} is not an absolute path")

@@ -20,6 +20,7 @@ use super::{
     check::{self, first_alerts},
     description::Description,
     error::HaproxyError,
+    file::OnDisk,
     reload::NO_STATES,
     settings::Supervisor,
     sync::ReadBack,
@@ -30,7 +31,7 @@ use crate::core::lb::LbModel;
 const DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 /// What a detached HAProxy may look for programs and time zones in; it inherits nothing else of our environment.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Haproxy {
     /// Makes sure that HAProxy runs. One that runs for this pool is taken as it is; a dead one is started again with the file that
@@ -39,11 +40,17 @@ impl Haproxy {
     /// # Errors
     /// No usable program, a stranger on our socket or address, or it does not start.
     pub async fn ensure_running(&mut self, model: &LbModel) -> Result<(), HaproxyError> {
-        check::version(&self.settings.binary).await?;
-        if let Some(running) = self.running().await? {
-            info!(pid = running.pid, generation = running.description.generation, "HAProxy runs already");
-            return Ok(());
+        match self.running().await? {
+            Some(running) => {
+                info!(pid = running.pid, generation = running.description.generation, "HAProxy runs already");
+                Ok(())
+            }
+            None => self.start(model).await,
         }
+    }
+
+    pub(super) async fn start(&mut self, model: &LbModel) -> Result<(), HaproxyError> {
+        check::version(&self.settings.binary).await?;
         let on_disk = self.file.read()?;
         if let Some(description) = on_disk.text().and_then(Description::in_file)
             && description.pool == self.settings.pool
@@ -53,7 +60,7 @@ impl Haproxy {
                 Err(error) => warn!(%error, "HAProxy does not start with the file as it is: writing it anew"),
             }
         }
-        self.start_with(model).await.map(drop)
+        self.start_with(model, &on_disk).await
     }
 
     async fn start_as_it_is(&self, description: &Description) -> Result<(), HaproxyError> {
@@ -65,20 +72,21 @@ impl Haproxy {
         Ok(())
     }
 
-    /// Starts HAProxy with a file made for `model`; the generation.
-    pub(super) async fn start_with(&mut self, model: &LbModel) -> Result<u64, HaproxyError> {
-        let on_disk = self.file.read()?;
-        let generation = self.next_generation(&on_disk, 0);
+    /// Starts HAProxy with a file made for `model`.
+    async fn start_with(&mut self, model: &LbModel, on_disk: &OnDisk) -> Result<(), HaproxyError> {
+        let generation = self.next_generation(on_disk, 0);
         let rendered = self.template.render(&self.settings, model, generation)?;
         for &address in self.settings.binds.iter().chain([&self.settings.stats.bind]) {
             bind::free(address, self.settings.netns.as_deref())?;
+        }
+        if let OnDisk::Edited(text) = on_disk {
+            self.file.keep("edited", text)?;
         }
         self.install(&rendered.text).await?;
         let pid = self.launch(&rendered.description).await?;
         info!(pid, generation, "HAProxy is started");
         self.settle(model, ReadBack::Yes).await?;
-        self.keep_good()?;
-        Ok(generation)
+        self.keep_good()
     }
 
     /// Starts the program and waits until a worker says that it runs `want`; its pid.
@@ -108,6 +116,10 @@ impl Haproxy {
                 break format!("it ended at once ({status})");
             }
             if Instant::now() >= until {
+                if let Some(child) = &mut child {
+                    // Half started it would keep the address from the next try. An error means that it has ended.
+                    let _ = child.kill().await;
+                }
                 break format!("not up within {} s", DEADLINE.as_secs());
             }
             sleep(POLL).await;

@@ -78,7 +78,7 @@ fn nothing_from_outside_becomes_a_directive() {
     for evil in ["a\n    server x 1.2.3.4:80", "a b", "a#b", "a\"b", "a'b", "a{b", "", "a\\b", "a$b", "ä"] {
         assert!(BackendName::try_new(evil).is_err(), "{evil:?} must not name a server");
     }
-    let changes: [(&str, fn(&mut HaproxySettings)); 7] = [
+    let changes: [(&str, fn(&mut HaproxySettings)); 10] = [
         ("check.path", |s| s.check.path = "/\n    server x 1.2.3.4:80".into()),
         ("check.path", |s| s.check.path = "/a b".into()),
         ("check.path", |s| s.check.path = "healthz".into()),
@@ -86,6 +86,9 @@ fn nothing_from_outside_becomes_a_directive() {
         ("stats.password", |s| s.stats.user = "a\nb".into()),
         ("stats.password", |s| s.stats.password = SecretString::from("a\nb")),
         ("run_dir", |s| s.run_dir = "/run/a,level,admin".into()),
+        ("run_dir", |s| s.run_dir = "run/web".into()),
+        ("run_dir", |s| s.run_dir = "/run/a\nb".into()),
+        ("binds", |s| s.binds.clear()),
     ];
     for (key, change) in changes {
         let mut settings = fixed();

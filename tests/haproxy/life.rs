@@ -4,11 +4,13 @@ use std::{fs, net::TcpListener, process::Command};
 
 use lbsidecar::{
     core::{cloud::FailureKind, ids::PoolName, lb::LbAdmin},
-    haproxy::{Haproxy, HaproxyError, version},
+    haproxy::{Haproxy, HaproxyError, preflight, version},
 };
 use nix::sys::signal::Signal;
 
-use crate::support::{Member, Rig, get, model, server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{Member, Netns, Rig, converse_with, get, model, server};
 
 #[tokio::test]
 async fn a_running_one_is_adopted_as_it_is() {
@@ -63,7 +65,25 @@ async fn an_unusable_file_does_not_keep_the_service_down() {
     fs::write(rig.config(), "global\n    description lbsidecar-web-gen-7-00000000\n    nonsense\n").unwrap();
     rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
     assert_eq!(rig.haproxy.observe().await.unwrap().generation, Some(8));
+    assert!(fs::read_to_string(rig.config().with_extension("cfg.edited")).unwrap().contains("nonsense"));
     assert_eq!(get(rig.service(), "/").await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn an_edited_file_is_better_than_no_service() {
+    let mut rig = Rig::new();
+    let base = Member::start("base-1").await;
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    let edited = fs::read_to_string(rig.config()).unwrap().replace("nbthread 2", "nbthread 1");
+    fs::write(rig.config(), &edited).unwrap();
+    let worker = rig.haproxy.observe().await.unwrap().worker_pid;
+    rig.signal(Signal::SIGKILL);
+    rig.until_gone(worker).await;
+    let error = rig.haproxy.apply(&model([]), false).await.unwrap_err();
+    assert!(matches!(error, HaproxyError::Edited { .. }), "{error}");
+    assert_eq!(get(rig.service(), "/").await.unwrap().0, 200);
+    assert!(rig.haproxy.observe().await.unwrap().file_edited);
+    assert_eq!(fs::read_to_string(rig.config()).unwrap(), edited);
 }
 
 #[tokio::test]
@@ -161,4 +181,39 @@ async fn it_can_be_driven_from_a_task() {
         rig.haproxy.observe().await
     });
     assert_eq!(task.await.unwrap().unwrap().generation, Some(2));
+}
+
+#[tokio::test]
+async fn it_lives_in_a_network_namespace_of_its_own() {
+    let Some(netns) = Netns::new() else { return };
+    let mut rig = Rig::with(|settings| {
+        settings.netns = Some(netns.name.clone());
+        settings.binds = vec!["0.0.0.0:80".parse().unwrap()];
+    });
+    let base = Member::start_in(&netns, "base-1").await;
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    rig.until_up(&base).await;
+    // We cannot reach the member, but our probe can.
+    assert!(get(base.address, "/").await.is_err());
+    assert_eq!(rig.haproxy.probe(&base.name).await, (true, "GET /healthz answers 200".into()));
+    let stream = netns.enter(|| std::net::TcpStream::connect("127.0.0.1:80").unwrap());
+    stream.set_nonblocking(true).unwrap();
+    let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+    let text = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    assert_eq!(converse_with(stream, text).await.unwrap().0, 200);
+    // Addresses are tried where HAProxy is: ours is taken there, and free here.
+    let findings = preflight(&rig.settings).await;
+    assert!(findings.iter().all(|finding| finding.outcome.is_ok()), "{findings:?}");
+    let mut stranger = rig.settings.clone();
+    stranger.run_dir = stranger.run_dir.join("other");
+    let findings = preflight(&stranger).await;
+    let address = findings.iter().find(|finding| finding.what.ends_with("0.0.0.0:80")).unwrap();
+    assert!(address.outcome.as_ref().unwrap_err().contains("another program listens there"), "{address:?}");
+    // The statistics page can be read from outside.
+    let socket = rig.settings.run_dir.join("stats.sock");
+    let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+    stream.write_all(text.replace("GET /", "GET /metrics").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }

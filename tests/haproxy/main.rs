@@ -12,6 +12,7 @@ mod change;
 mod config;
 mod life;
 mod loss;
+mod preflight;
 mod reload;
 mod support;
 mod watch;

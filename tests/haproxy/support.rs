@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -124,6 +125,44 @@ fn is_haproxy(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "haproxy")
 }
 
+/// A network namespace with nothing in it but its loopback; it ends with the value.
+pub struct Netns {
+    pub name: String,
+}
+
+impl Netns {
+    /// `None`, with a word about it, where the rights are missing.
+    pub fn new() -> Option<Self> {
+        let name = format!("lbsidecar-test-{}", std::process::id());
+        let ip = |arguments: &[&str]| Command::new("ip").args(arguments).status().is_ok_and(|s| s.success());
+        if !nix::unistd::geteuid().is_root() || !ip(&["netns", "add", &name]) {
+            eprintln!("skipped: making a network namespace needs root");
+            return None;
+        }
+        let netns = Self { name };
+        assert!(ip(&["-n", &netns.name, "link", "set", "lo", "up"]));
+        Some(netns)
+    }
+
+    /// Runs `what` on a thread in the namespace. Sockets that it makes stay there.
+    pub fn enter<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let file = fs::File::open(Path::new("/run/netns").join(&self.name)).unwrap();
+                nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+                what()
+            });
+            thread.join().unwrap()
+        })
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
+    }
+}
+
 pub fn settings(dir: &Path) -> HaproxySettings {
     HaproxySettings {
         pool: PoolName::try_new("web").unwrap(),
@@ -184,8 +223,19 @@ impl Member {
         Self::start_with(name, false).await
     }
 
+    /// A member that can be reached only in that network namespace.
+    pub async fn start_in(netns: &Netns, name: &str) -> Self {
+        let listener = netns.enter(|| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        Self::serve(listener, name, true)
+    }
+
     async fn start_with(name: &str, healthy: bool) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        Self::serve(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap(), name, healthy)
+    }
+
+    fn serve(listener: std::net::TcpListener, name: &str, healthy: bool) -> Self {
+        listener.set_nonblocking(true).unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(MemberState {
             name: name.to_owned(),
@@ -306,7 +356,11 @@ pub async fn get(address: SocketAddr, path: &str) -> Result<(u16, String), Strin
 
 /// Sends `text` and reads to the end: status, and the whole answer.
 pub async fn request(address: SocketAddr, text: &str) -> Result<(u16, String), String> {
-    let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    converse_with(TcpStream::connect(address).await.map_err(|error| error.to_string())?, text).await
+}
+
+/// As [`request`], on a connection that is there already.
+pub async fn converse_with(mut stream: TcpStream, text: &str) -> Result<(u16, String), String> {
     stream.write_all(text.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.map_err(|error| error.to_string())?;
