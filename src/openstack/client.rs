@@ -29,7 +29,8 @@ use crate::core::cloud::FailureKind;
 
 /// The largest body that is read; a full page of servers with user data is well below.
 const LARGEST_BODY: usize = 16 << 20;
-/// How long a connection may take to come about.
+/// How long a connection may take to come about; at most half of the deadline, so that a request which was never sent is known as
+/// such.
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long an unused connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
@@ -83,7 +84,7 @@ impl Client {
             let builder = tls::with_tls(ClientBuilder::new(), &settings.tls).map_err(|why| wrong(&why))?;
             builder
                 .user_agent(concat!("lbsidecar/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT.min(settings.timeout))
+                .connect_timeout(CONNECT.min(settings.timeout / 2))
                 .pool_max_idle_per_host(keep)
                 .pool_idle_timeout(IDLE)
                 // A redirect could take our token elsewhere, and would turn a POST into a GET.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Cloud,
     call::{Call, Service::Network as Neutron},
+    copy::in_order_of_cards,
     error::{CloudError, or_none},
 };
 use crate::core::{
@@ -214,8 +215,8 @@ impl Cloud {
         or_none(self.client.send(&call).await).map(drop)
     }
 
-    /// The floating IP of our own that leads to a server; made when there is none. Made again after a lost answer, it finds what
-    /// the first call made, since a port can have only one.
+    /// The floating IP of our own that leads to a server's first network card; made when there is none. After a lost answer it may
+    /// be asked for again: what the first call made is then found.
     ///
     /// # Errors
     /// When the server has no port yet, the quota is used up, or Neutron does not answer well.
@@ -231,10 +232,10 @@ impl Cloud {
         if let Some(ours) = there.into_iter().find(|f| f.description.as_deref() == Some(mark.as_str())) {
             return Ok(ours);
         }
-        let ports = self.ports_of(id).await?;
-        let port = ports.first().ok_or_else(|| {
-            CloudError::new(FailureKind::Transient, GIVE, id.to_string(), "it has no port yet")
-        })?;
+        let (ports, server) = tokio::try_join!(self.ports_of(id), self.server(id))?;
+        let no_port = || CloudError::new(FailureKind::Transient, GIVE, id.to_string(), "it has no port yet");
+        let ports = server.map_or_else(Vec::new, |server| in_order_of_cards(ports, &server));
+        let port = ports.first().ok_or_else(no_port)?;
         let body =
             json!({"floatingip": {"floating_network_id": external, "port_id": port.id, "description": mark}});
         let call = Call::post(Neutron, GIVE, id, &["floatingips"], body);

@@ -49,6 +49,25 @@ async fn a_recorded_server_gives_the_cores_facts() {
 }
 
 #[tokio::test]
+async fn of_several_addresses_the_one_is_taken_that_haproxy_reaches() {
+    let stage = Stage::new().await;
+    let mut server = recorded("server-active");
+    let address = |addr: &str, kind: &str| json!({"addr": addr, "OS-EXT-IPS:type": kind});
+    server["server"]["addresses"] = json!({
+        "b-net": [address("fd00::5", "fixed"), address("10.1.0.5", "fixed"), address("10.20.20.7", "floating")],
+        "a-net": [address("10.2.0.5", "fixed")],
+    });
+    stage
+        .on("GET", &format!("compute/servers/{BASE}"), ResponseTemplate::new(200).set_body_json(server))
+        .await;
+    let server = stage.cloud.server(base()).await.unwrap().unwrap();
+    let at = |reach: &Reach| server.address(reach).map(|ip| ip.to_string()).unwrap_or_default();
+    assert_eq!(at(&Reach::Fixed { network: None }), "10.1.0.5", "the first card's, IPv4 before IPv6");
+    assert_eq!(at(&Reach::Fixed { network: Some("a-net".into()) }), "10.2.0.5");
+    assert_eq!(at(&Reach::Floating), "10.20.20.7");
+}
+
+#[tokio::test]
 async fn every_recorded_form_of_a_server_can_be_read() {
     let stage = Stage::new().await;
     for (name, status) in [
