@@ -90,7 +90,11 @@ fn memory(runtime: &Runtime) {
 
 fn start(runtime: &Runtime, uri: String) -> Guests {
     let _context = runtime.enter();
-    Guests::start(GuestsSettings { uris: vec![uri], deadline: Duration::from_secs(10) })
+    Guests::start(GuestsSettings {
+        uris: vec![uri],
+        deadline: Duration::from_secs(10),
+        sample: Duration::from_secs(1),
+    })
 }
 
 fn read(runtime: &Runtime, guests: &Guests, servers: &[ServerId]) {

@@ -273,7 +273,7 @@ fn is_word(c: char) -> bool {
 /// Whether `code` has `name` as a whole word or path.
 fn has(code: &str, name: &str) -> bool {
     code.match_indices(name)
-        .any(|(at, _)| !code[..at].ends_with(|c| is_word(c)) && !code[at + name.len()..].starts_with(is_word))
+        .any(|(at, _)| !code[..at].ends_with(is_word) && !code[at + name.len()..].starts_with(is_word))
 }
 
 /// Whether `code` uses something of the crate `name`.

@@ -13,14 +13,18 @@ use lbsidecar::{
     core::{cloud::FailureKind, guest::DomainState, ids::ServerId},
     guests::{self, Guests, GuestsError, LifecycleKind, settings::GuestsSettings},
 };
-use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use virt::connect::Connect;
 
 /// The domain that `test:///default` starts with.
 const TEST_DOMAIN: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
 
 fn settings(uris: &[&str]) -> GuestsSettings {
-    GuestsSettings { uris: uris.iter().map(ToString::to_string).collect(), deadline: Duration::from_secs(5) }
+    GuestsSettings {
+        uris: uris.iter().map(ToString::to_string).collect(),
+        deadline: Duration::from_secs(5),
+        sample: Duration::from_secs(1),
+    }
 }
 
 async fn next(events: &mut Receiver<guests::Lifecycle>) -> LifecycleKind {
@@ -56,6 +60,11 @@ async fn states_and_lifecycle_events_of_the_test_driver() {
     assert_eq!(next(&mut events).await, LifecycleKind::Started);
     let again = guests.sample(&[server]).await.unwrap();
     assert_ne!(again[0].instance, first.instance, "a new start is a new instance");
+
+    // The channel closes when libvirt has given back what the callback was registered with.
+    drop(guests);
+    let ended = async { while events.recv().await != Err(RecvError::Closed) {} };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.expect("the subscription ends with its owner");
 }
 
 /// Writes a file for the test driver with so many running domains, and gives its URI and their ids.

@@ -42,7 +42,11 @@ async fn a_daemon_that_never_answers_costs_a_deadline_and_a_few_threads() {
         }
     });
     let uri = format!("qemu+unix:///system?socket={}", socket.display());
-    let settings = GuestsSettings { uris: vec![uri], deadline: Duration::from_millis(40) };
+    let settings = GuestsSettings {
+        uris: vec![uri],
+        deadline: Duration::from_millis(40),
+        sample: Duration::from_secs(1),
+    };
     let guests = Guests::start(settings.clone());
     let server: ServerId = "00000000-0000-4000-8000-000000000001".parse().unwrap();
     let mut stuck = 0;

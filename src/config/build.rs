@@ -122,6 +122,7 @@ pub(super) fn guests(values: &Values) -> Result<GuestsSettings, Problem> {
     Ok(GuestsSettings {
         uris: option(&values.guests_uris).unwrap_or_default(),
         deadline: *need!(values, guests_deadline),
+        sample: *need!(values, policy_sample),
     })
 }
 

@@ -143,6 +143,7 @@ mod tests {
         GuestsSettings {
             uris: uris.iter().map(ToString::to_string).collect(),
             deadline: Duration::from_secs(2),
+            sample: Duration::from_secs(1),
         }
     }
 

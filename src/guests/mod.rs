@@ -15,6 +15,7 @@ mod endpoint;
 mod error;
 mod inspect;
 mod libvirt;
+mod schedstat;
 pub mod settings;
 
 use std::collections::{BTreeMap, btree_map::Entry};
@@ -85,7 +86,7 @@ impl Guests {
         let (events, _) = broadcast::channel(EVENTS_KEPT);
         let hosts = endpoint::endpoints(&settings)
             .into_iter()
-            .map(|endpoint| Host::start(endpoint, events.clone()))
+            .map(|endpoint| Host::start(endpoint, settings.sample, events.clone()))
             .collect();
         Self { hosts, settings, events }
     }

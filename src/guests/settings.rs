@@ -9,4 +9,6 @@ pub struct GuestsSettings {
     pub uris: Vec<String>,
     /// How long one reading may take before it counts as missing.
     pub deadline: Duration,
+    /// Time between readings; below a second vCPU times come from the host's scheduler, since libvirt's are too coarse.
+    pub sample: Duration,
 }

@@ -20,6 +20,7 @@ use std::{
 };
 
 use lbsidecar::core::ids::ServerId;
+use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain};
 
 /// What a guest's first vCPU does; the others wait in the BIOS.
@@ -34,6 +35,8 @@ pub(crate) enum Load {
 /// A running libvirtd; dropping it ends it and its guests.
 pub(crate) struct Libvirtd {
     directory: tempfile::TempDir,
+    /// Half of its guests' ids: whoever looks at the host's processes sees the guests of all tests.
+    ids: u64,
     words: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     namespaces: Child,
@@ -58,7 +61,7 @@ impl Libvirtd {
             .expect("unshare of util-linux");
         let words = namespaces.stdin.take();
         let answers = BufReader::new(namespaces.stdout.take().unwrap());
-        let libvirtd = Self { directory, words, answers, namespaces };
+        let libvirtd = Self { directory, ids: Uuid::new_v4().as_u64_pair().0, words, answers, namespaces };
         libvirtd.hand();
         libvirtd
     }
@@ -99,16 +102,16 @@ impl Libvirtd {
         sector[510..].copy_from_slice(&[0x55, 0xaa]);
         let disk = self.directory.path().join(format!("boot-{number}.img"));
         fs::write(&disk, sector).unwrap();
-        let id = format!("00000000-0000-4000-8000-{number:012}");
+        let server = ServerId(Uuid::from_u64_pair(self.ids, number.into()));
         let xml = format!(
-            "<domain type='qemu'><name>guest-{number}</name><uuid>{id}</uuid><memory unit='MiB'>16</memory><vcpu>2</vcpu>\
+            "<domain type='qemu'><name>guest-{number}</name><uuid>{server}</uuid><memory unit='MiB'>16</memory><vcpu>2</vcpu>\
              <os><type machine='pc'>hvm</type><boot dev='fd'/></os><devices><disk type='file' device='floppy'>\
              <source file='{}'/><target dev='fda'/><readonly/></disk></devices></domain>",
             disk.display()
         );
         let domain =
             hand.create_domain_xml(&xml, 0).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        (id.parse().unwrap(), domain)
+        (server, domain)
     }
 
     fn uri_of(&self, socket: &str) -> String {

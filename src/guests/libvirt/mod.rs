@@ -41,6 +41,7 @@ pub(super) type Answer = (String, Result<Vec<DomainCounters>, GuestsError>);
 #[derive(Debug)]
 pub(super) struct Host {
     endpoint: Endpoint,
+    sample: Duration,
     events: broadcast::Sender<Lifecycle>,
     /// Where the present thread takes questions; `None` when there is no thread yet.
     asks: Mutex<Option<SyncSender<Ask>>>,
@@ -51,9 +52,10 @@ pub(super) struct Host {
 
 impl Host {
     /// Starts the thread, which connects at once.
-    pub(super) fn start(endpoint: Endpoint, events: broadcast::Sender<Lifecycle>) -> Self {
+    pub(super) fn start(endpoint: Endpoint, sample: Duration, events: broadcast::Sender<Lifecycle>) -> Self {
         let host = Self {
             endpoint,
+            sample,
             events,
             asks: Mutex::new(None),
             misses: AtomicU32::new(0),
@@ -120,7 +122,7 @@ impl Host {
 
     fn spawn(&self) -> Result<SyncSender<Ask>, GuestsError> {
         let (sender, asks) = sync_channel(QUEUE);
-        let owner = Owner::new(self.endpoint.clone(), self.events.clone());
+        let owner = Owner::new(self.endpoint.clone(), self.sample, self.events.clone());
         let alive = Arc::clone(&self.threads);
         thread::Builder::new()
             .name("libvirt".to_owned())

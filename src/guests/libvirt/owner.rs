@@ -17,13 +17,15 @@ use super::{
 };
 use crate::{
     core::{guest::DomainCounters, ids::ServerId},
-    guests::{Lifecycle, endpoint::Endpoint, error::GuestsError},
+    guests::{Lifecycle, endpoint::Endpoint, error::GuestsError, schedstat::Scheduler},
 };
 
 /// First wait after a failed attempt to connect; it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 /// Longest wait between attempts.
 const RETRY_MAX: Duration = Duration::from_secs(15);
+/// Below this time between readings libvirt's steps of 10 ms are more than 1 % of it.
+const COARSE: Duration = Duration::from_secs(1);
 /// How often a connection is looked after while nobody asks.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ pub(super) struct Owner {
     endpoint: Endpoint,
     events: broadcast::Sender<Lifecycle>,
     link: Link,
+    /// Only for readings that follow each other faster than libvirt's times can tell.
+    scheduler: Option<Scheduler>,
 }
 
 enum Link {
@@ -68,9 +72,10 @@ impl Link {
 }
 
 impl Owner {
-    pub(super) fn new(endpoint: Endpoint, events: broadcast::Sender<Lifecycle>) -> Self {
+    pub(super) fn new(endpoint: Endpoint, sample: Duration, events: broadcast::Sender<Lifecycle>) -> Self {
         let link = Link::down(&endpoint);
-        Self { endpoint, events, link }
+        let scheduler = (sample < COARSE).then(Scheduler::default);
+        Self { endpoint, events, link, scheduler }
     }
 
     /// Works until nobody can ask any more.
@@ -103,7 +108,13 @@ impl Owner {
     fn try_read(&mut self, servers: &[ServerId]) -> Result<Vec<DomainCounters>, GuestsError> {
         self.look_after();
         match &mut self.link {
-            Link::Up(connection) => connection.read(servers),
+            Link::Up(connection) => {
+                let mut readings = connection.read(servers)?;
+                if let Some(scheduler) = &mut self.scheduler {
+                    scheduler.refine(&mut readings);
+                }
+                Ok(readings)
+            }
             Link::Down { why, .. } => Err(why.clone()),
         }
     }
