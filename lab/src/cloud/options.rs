@@ -69,6 +69,8 @@ pub struct Pace {
     pub scheduling: Duration,
     /// BUILD with task `networking`.
     pub networking: Duration,
+    /// From the order for a snapshot until it is taken; the image is queued.
+    pub snapshot: Duration,
     /// From a floating IP's association or release to its new status.
     pub floating_ip: Duration,
     /// For how long a deleted server still answers, with status DELETED.
@@ -82,6 +84,7 @@ impl Pace {
     pub const REAL: Self = Self {
         scheduling: Duration::from_millis(300),
         networking: Duration::from_millis(400),
+        snapshot: Duration::from_millis(300),
         floating_ip: Duration::from_millis(900),
         deleted: Duration::from_millis(300),
         power_sync: Duration::from_secs(20),

@@ -65,6 +65,7 @@ impl Network {
         Rule {
             base: Base::new(project, "", now),
             group,
+            about: None,
             direction: direction.to_owned(),
             ethertype: ethertype.to_owned(),
             protocol: None,
@@ -85,6 +86,7 @@ impl Network {
         now: Timestamp,
     ) {
         let mut rule = self.blank_rule(project, group, "ingress", "IPv4", now);
+        rule.about = Some(String::new());
         rule.protocol = Some(protocol.to_owned());
         rule.ports = (port, port);
         rule.remote_prefix = Some("0.0.0.0/0".to_owned());
@@ -199,7 +201,7 @@ pub(super) async fn create_rule(call: Call, Input(body): Input) -> Answer {
         text(wanted, "ethertype").unwrap_or("IPv4"),
         call.now(),
     );
-    rule.base.description = text(wanted, "description").unwrap_or_default().to_owned();
+    rule.about = Some(text(wanted, "description").unwrap_or_default().to_owned());
     rule.protocol = wanted
         .get("protocol")
         .filter(|value| !value.is_null())
@@ -284,6 +286,7 @@ fn rule_view(rule: &Rule, nested: bool) -> Value {
     }));
     if let Some(members) = view.as_object_mut() {
         members.shift_remove("name");
+        members.insert("description".to_owned(), json!(rule.about));
         if nested {
             members.insert("standard_attr_id".to_owned(), json!(rule.number));
         } else {

@@ -204,6 +204,8 @@ pub(in super::super) struct Group {
 pub(in super::super) struct Rule {
     pub(super) base: Base,
     pub(super) group: Uuid,
+    /// `None` for the rules that a group is born with.
+    pub(super) about: Option<String>,
     pub(super) direction: String,
     pub(super) ethertype: String,
     pub(super) protocol: Option<String>,

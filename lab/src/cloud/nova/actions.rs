@@ -109,7 +109,7 @@ fn begin(
 fn create_image(call: &Call, id: &str, arguments: &Value) -> Answer {
     let name = text(arguments, "name").ok_or_else(|| bad("'name' is a required property"))?;
     let states = [VmState::Active, VmState::Stopped];
-    let server = begin(call, id, "createImage", "image_snapshot", &states)?;
+    let server = begin(call, id, "createImage", "image_snapshot_pending", &states)?;
     let properties = super::create::metadata(arguments.get("metadata"))?;
     let image = {
         let mut state = call.state();

@@ -252,7 +252,7 @@ pub(super) fn snapshot(cloud: &Arc<Cloud>, id: Uuid, image: Uuid) {
                 }
             });
         };
-        step(Some("image_pending_upload"));
+        cloud.clock().sleep(cloud.options.pace.snapshot).await;
         cloud.state().images.upload(image, false, cloud.now());
         step(Some("image_uploading"));
         let taken = cloud.driver.snapshot(id, image).await;

@@ -168,10 +168,10 @@ fn flavor(cloud: &Cloud, flavor: &Flavor, micro: u16) -> Value {
     })
 }
 
-/// Addresses by network name; fixed ones first, then the floating IPs that lead to them.
+/// Addresses by network name, once it ran; fixed ones first, then the floating IPs that lead to them.
 fn addresses(network: &Network, server: &Server, extended: bool) -> Value {
     let mut by_network: Map<String, Value> = Map::new();
-    if server.vm == VmState::Deleted || server.number.is_none() {
+    if server.vm == VmState::Deleted || server.launched.is_none() {
         return Value::Object(by_network);
     }
     for port in network.ports_of_device(server.id) {
