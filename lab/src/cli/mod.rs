@@ -7,11 +7,12 @@ use std::{
     ffi::OsString,
     io::Write,
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{ExitCode, Termination},
 };
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use lbsidecar::exit::Exit;
 
 use crate::{directory::Directory, server, space};
 
@@ -86,7 +87,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "lbsidecar-lab: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<up::Missing>() { Exit::Unavailable.report() } else { Exit::Failure.report() }
         }
     }
 }

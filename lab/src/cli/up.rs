@@ -36,6 +36,11 @@ const PROGRAMS: [(&str, &str); 7] = [
 /// Time from the first process to a cloud that answers; seconds, unless the machine is very busy.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
+/// What this machine has not, and a lab cannot do without.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Missing(String);
+
 /// The publications given on the command line.
 pub(super) fn publications(given: &[String]) -> Result<Vec<Publication>> {
     let mut publications = Vec::new();
@@ -51,7 +56,7 @@ pub(super) fn publications(given: &[String]) -> Result<Vec<Publication>> {
 /// Starts a lab and waits until it is ready; in the foreground until it ends.
 pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Publication]) -> Result<()> {
     let started = Instant::now();
-    check()?;
+    check().map_err(|error| Missing(format!("{error:#}")))?;
     ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
     directory.create()?;
     // What a lab that was killed has left.

@@ -8,8 +8,10 @@ pub mod tools;
 use std::{
     collections::BTreeMap,
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -138,6 +140,18 @@ impl Shared {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the flows of floating IPs that lead elsewhere by now, after their grace.
+    fn cut_old_flows_later(&self) {
+        let network = Arc::clone(&self.network);
+        thread::spawn(move || {
+            thread::sleep(net::GRACE);
+            let network = network.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = network.cut_old_flows() {
+                tracing::warn!(error = format!("{error:#}"), "old flows of floating IPs go on");
+            }
+        });
+    }
+
     fn home(&self, id: Uuid) -> PathBuf {
         self.settings.guests.join(id.to_string())
     }
@@ -261,16 +275,19 @@ impl Driver for World {
         self.call(move |shared| shared.network().port_down(port))
     }
 
-    fn associate(
-        &self,
-        floating: std::net::Ipv4Addr,
-        fixed: std::net::Ipv4Addr,
-        router: Uuid,
-    ) -> Answer<'_, ()> {
-        self.call(move |shared| shared.network().associate(floating, fixed, router))
+    fn associate(&self, floating: Ipv4Addr, fixed: Ipv4Addr, router: Uuid) -> Answer<'_, ()> {
+        self.call(move |shared| {
+            shared.network().associate(floating, fixed, router)?;
+            shared.cut_old_flows_later();
+            Ok(())
+        })
     }
 
-    fn disassociate(&self, floating: std::net::Ipv4Addr) -> Answer<'_, ()> {
-        self.call(move |shared| shared.network().disassociate(floating))
+    fn disassociate(&self, floating: Ipv4Addr) -> Answer<'_, ()> {
+        self.call(move |shared| {
+            shared.network().disassociate(floating)?;
+            shared.cut_old_flows_later();
+            Ok(())
+        })
     }
 }

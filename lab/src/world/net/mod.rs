@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use anyhow::Result;
 use uuid::Uuid;
 
-pub use self::ports::watch;
+pub use self::{ports::watch, router::GRACE};
 use super::tools::{ip, run};
 use crate::cloud::driver::Router;
 

@@ -1,15 +1,22 @@
 //! Routers: a namespace with one leg outside and legs into tenant networks; floating IPs on them.
 
-use std::{net::Ipv4Addr, path::Path, thread};
+use std::{net::Ipv4Addr, path::Path, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-use super::{EXTERNAL_BRIDGE, EXTERNAL_PREFIX, Network, TENANT_MTU, bridge_name, links, nat, short};
+use super::{
+    EXTERNAL_BRIDGE, EXTERNAL_PREFIX, Network, TENANT_MTU, bridge_name, links,
+    nat::{self, OldFlows},
+    short,
+};
 use crate::{
     cloud::driver::Router,
     world::tools::{feed, ip, run},
 };
+
+/// For how long flows of a floating IP go on after it was led elsewhere.
+pub const GRACE: Duration = Duration::from_millis(300);
 
 /// The router's namespace.
 fn netns(router: Uuid) -> String {
@@ -75,7 +82,7 @@ impl Network {
         }
         let id = router.id;
         self.routers.insert(id, router);
-        self.translate(id)?;
+        self.translate(id, OldFlows::Cut)?;
         for (floating, (_, at)) in &self.floating {
             if *at == id {
                 self.hold(*floating, id)?;
@@ -113,7 +120,7 @@ impl Network {
         }
         self.floating.insert(floating, (fixed, router));
         // The translation first: with the address alone the router itself would answer.
-        self.translate(router)?;
+        self.translate(router, OldFlows::Kept)?;
         self.hold(floating, router)
     }
 
@@ -125,7 +132,17 @@ impl Network {
     pub fn disassociate(&mut self, floating: Ipv4Addr) -> Result<()> {
         let Some((_, router)) = self.floating.remove(&floating) else { return Ok(()) };
         ip(Some(&netns(router)), &[format!("address delete {floating}/32 dev {}", external_leg(router))])?;
-        self.translate(router)
+        self.translate(router, OldFlows::Kept)
+    }
+
+    /// Cuts the flows of floating IPs that lead elsewhere by now. Agents need a moment to get there, so that short requests in
+    /// flight come to their end: call it [`GRACE`] after a change.
+    ///
+    /// # Errors
+    ///
+    /// What `nft` says.
+    pub fn cut_old_flows(&self) -> Result<()> {
+        self.routers.keys().try_for_each(|router| self.translate(*router, OldFlows::Cut))
     }
 
     /// Puts a floating IP on its router's external leg, when it is not there, and tells the neighbours.
@@ -137,7 +154,7 @@ impl Network {
     }
 
     /// Writes a router's whole translation in one transaction.
-    fn translate(&self, router: Uuid) -> Result<()> {
+    fn translate(&self, router: Uuid, old_flows: OldFlows) -> Result<()> {
         let Some(facts) = self.routers.get(&router) else { return Ok(()) };
         let floating: Vec<_> = self
             .floating
@@ -145,7 +162,7 @@ impl Network {
             .filter(|(_, (_, at))| *at == router)
             .map(|(floating, (fixed, _))| (*floating, *fixed))
             .collect();
-        let rules = nat::rules(&external_leg(router), facts.external, &floating);
+        let rules = nat::rules(&external_leg(router), facts.external, &floating, old_flows);
         feed("ip", &["netns", "exec", &netns(router), "nft", "-f", "-"], &rules)
             .with_context(|| format!("failed to translate addresses on router {router}"))?;
         Ok(())
