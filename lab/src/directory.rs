@@ -110,6 +110,17 @@ impl Directory {
         serde_json::from_str(&self.read("plan.json")?).context("failed to understand the lab's plan.json")
     }
 
+    /// Says which ports of the host lead into the lab.
+    pub(crate) fn write_published(&self, published: &[Publication]) -> Result<()> {
+        self.write("published.json", &serde_json::to_string(published)?)
+    }
+
+    /// The ports of the host that lead into the lab.
+    pub(crate) fn read_published(&self) -> Result<Vec<Publication>> {
+        serde_json::from_str(&self.read("published.json")?)
+            .context("failed to understand the lab's published.json")
+    }
+
     /// Leaves the variables that programs in the lab need.
     pub(crate) fn write_env(&self, variables: &BTreeMap<String, String>) -> Result<()> {
         self.write("env.json", &serde_json::to_string_pretty(variables)?)

@@ -28,7 +28,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// One port: where on the host's loopback, and what it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publication {
-    /// Port on 127.0.0.1.
+    /// Port on 127.0.0.1; 0 is any free one.
     pub(crate) port: u16,
     /// What it leads to.
     pub(crate) target: Target,
@@ -87,6 +87,16 @@ pub(crate) async fn listen(publications: &[Publication]) -> Result<Vec<(TcpListe
         listeners.push((listener, target.clone()));
     }
     Ok(listeners)
+}
+
+/// The ports that were taken.
+pub(crate) fn taken(listeners: &[(TcpListener, Target)]) -> Result<Vec<Publication>> {
+    listeners
+        .iter()
+        .map(|(listener, target)| {
+            Ok(Publication { port: listener.local_addr()?.port(), target: target.clone() })
+        })
+        .collect()
 }
 
 /// Forwards whoever comes, for as long as the runtime lives.

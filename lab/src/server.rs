@@ -61,7 +61,10 @@ fn variables(directory: &Directory, auth_url: &str) -> BTreeMap<String, String> 
         ("OS_REGION_NAME", "microstack"),
         ("OS_IDENTITY_API_VERSION", "3"),
         ("OS_INTERFACE", "public"),
-        ("LBSIDECAR_LIBVIRT_URI", "qemu:///system"),
+        ("LIBVIRT_DEFAULT_URI", "qemu:///system"),
+        ("LBSIDECAR_GUESTS_URIS", "qemu:///system"),
+        // The host's would be used, which an ordinary user may not write and root should not.
+        ("LBSIDECAR_DAEMON_STATE_DIR", &directory.path().join("state").to_string_lossy()),
         ("LBSIDECAR_LAB_DIR", &directory.path().to_string_lossy()),
     ]
     .into_iter()

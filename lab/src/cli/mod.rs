@@ -37,7 +37,7 @@ enum Verb {
         /// Stay, and end the lab when this process ends
         #[arg(long)]
         foreground: bool,
-        /// Make a port of the lab reachable on this machine's loopback; without a value the usual ones
+        /// Make a port of the lab reachable on this machine's loopback, port 0 being any free one; without a value the usual ones
         #[arg(long, value_name = "PORT:[NETNS/]ADDRESS:PORT", num_args = 0..=1, default_missing_value = up::USUAL)]
         publish: Vec<String>,
     },

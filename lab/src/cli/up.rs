@@ -82,7 +82,7 @@ pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Public
         },
         directory.path().display()
     ));
-    for Publication { port, target } in publications {
+    for Publication { port, target } in directory.read_published()? {
         print(&format!("  http://127.0.0.1:{port} leads to {target}\n"));
     }
     if foreground {

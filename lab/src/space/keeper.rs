@@ -45,6 +45,7 @@ pub(crate) fn run(directory: &Directory, foreground: bool) -> Result<()> {
             .context("the lab's first process ended at once")?;
         directory.write_init(Pid::from_raw(pid))?;
         let listeners = publish::listen(&plan.publish).await?;
+        directory.write_published(&publish::taken(&listeners)?)?;
         if let Some(mut stdin) = init.stdin.take() {
             stdin.write_all(b"go\n").await.context("failed to start the lab's first process")?;
         }
