@@ -1,18 +1,20 @@
 //! The lab's server: the world and the cloud in one process, and the sockets by which the lab is reached from outside.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, sync::Arc, thread};
 
 use anyhow::{Context, Result};
+use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::UnixListener};
 
 use crate::{
+    cloud::{
+        self, Urls,
+        options::{Options, Ports},
+    },
     directory::Directory,
     publish,
-    world::{World, WorldSettings},
+    world::{World, WorldSettings, net::HOST},
 };
-
-/// The cloud's administrator. The password protects nothing: whoever reaches the cloud is in the lab already.
-const PASSWORD: &str = "lab-admin";
 
 /// Runs until it is killed, which `down` does to the whole lab.
 pub(crate) fn run(directory: &Directory) -> Result<()> {
@@ -28,21 +30,56 @@ pub(crate) fn run(directory: &Directory) -> Result<()> {
 }
 
 async fn serve(directory: &Directory, world: World) -> Result<()> {
-    // The cloud's API starts here, over the world as its driver.
-    directory.write_env(&variables(directory, "http://10.20.20.1:5000/v3"))?;
+    let options = options();
+    let password = options.admin_password.clone();
+    let cloud =
+        cloud::serve(Arc::new(world.clone()), options).await.context("failed to start the lab's cloud")?;
+    let urls = cloud.urls().clone();
+    directory.write_env(&variables(directory, &urls, &password))?;
     publish::serve(listen(&directory.forward())?);
     // Last: whoever can connect to it may rely on all the rest.
     let control = listen(&directory.control())?;
+    tracing::info!(keystone = urls.keystone, control = urls.control, "the lab is ready");
     loop {
         let (mut client, _) = control.accept().await.context("failed to listen for status requests")?;
-        let world = world.clone();
+        let (world, urls) = (world.clone(), urls.clone());
         tokio::spawn(async move {
             let guests = tokio::task::spawn_blocking(move || world.guests()).await?;
-            let text = serde_json::to_string_pretty(&serde_json::json!({ "guests": guests }))?;
-            client.write_all((text + "\n").as_bytes()).await?;
+            let status = json!({ "cloud": { "auth_url": urls.keystone, "control_url": urls.control }, "guests": guests });
+            client.write_all((serde_json::to_string_pretty(&status)? + "\n").as_bytes()).await?;
             anyhow::Ok(())
         });
     }
+}
+
+/// The cloud on its customary ports, on the host's address on the external network.
+fn options() -> Options {
+    let mut options = Options {
+        bind: HOST.into(),
+        public_host: HOST.to_string(),
+        ports: Ports::CUSTOMARY,
+        ..Options::default()
+    };
+    options.host.address = HOST;
+    options.host.vcpus =
+        thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    if let Some(memory) = memory_mib() {
+        options.host.memory_mib = memory;
+    }
+    options
+}
+
+/// This machine's memory.
+fn memory_mib() -> Option<u32> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u32 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?
+        .trim()
+        .strip_suffix(" kB")?
+        .parse()
+        .ok()?;
+    Some(kib / 1024)
 }
 
 fn listen(path: &std::path::Path) -> Result<UnixListener> {
@@ -50,11 +87,11 @@ fn listen(path: &std::path::Path) -> Result<UnixListener> {
 }
 
 /// What programs in the lab need to find its cloud, its libvirt and the lab itself.
-fn variables(directory: &Directory, auth_url: &str) -> BTreeMap<String, String> {
+fn variables(directory: &Directory, urls: &Urls, password: &str) -> BTreeMap<String, String> {
     [
-        ("OS_AUTH_URL", auth_url),
+        ("OS_AUTH_URL", urls.keystone.as_str()),
         ("OS_USERNAME", "admin"),
-        ("OS_PASSWORD", PASSWORD),
+        ("OS_PASSWORD", password),
         ("OS_PROJECT_NAME", "admin"),
         ("OS_USER_DOMAIN_NAME", "Default"),
         ("OS_PROJECT_DOMAIN_NAME", "Default"),

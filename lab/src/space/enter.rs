@@ -45,7 +45,7 @@ pub(crate) fn exec(directory: &Directory, command: &[OsString]) -> Result<ExitCo
         signals.add(signal);
     }
     signals.add(Signal::SIGCHLD);
-    // Blocked, and so waiting for us below; the standard library clears the mask in the child.
+    // Blocked, and so waiting for us below.
     signals.thread_block()?;
     // Once more through this program, now inside: `/proc/self` is the child there.
     let child = super::ourselves(directory)
@@ -64,6 +64,8 @@ pub(crate) fn exec(directory: &Directory, command: &[OsString]) -> Result<ExitCo
 /// Becomes the command, which dies with the process that waits for it outside.
 pub(crate) fn become_command(command: &[OsString]) -> Result<ExitCode> {
     set_pdeathsig(Signal::SIGKILL)?;
+    // The mask of the process outside comes along.
+    SigSet::all().thread_unblock()?;
     let (program, arguments) = command.split_first().context("there is no command to run")?;
     let error = Command::new(program).args(arguments).exec();
     eprintln!("lbsidecar-lab: failed to run {}: {error}", program.to_string_lossy());

@@ -251,6 +251,14 @@ impl Driver for World {
         self.call(move |_| libvirt::is_running(id))
     }
 
+    fn console(&self, id: Uuid) -> Answer<'_, String> {
+        self.call(move |shared| {
+            let path = shared.home(id).join("console.log");
+            let bytes = fs::read(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        })
+    }
+
     fn network_up(&self, network: Uuid) -> Answer<'_, ()> {
         self.call(move |shared| shared.network().network_up(network))
     }

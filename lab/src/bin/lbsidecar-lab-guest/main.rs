@@ -33,7 +33,7 @@ fn main() {
             std::process::exit(1);
         }
     };
-    println!("guest: serving as {}", guest.hostname);
+    eprintln!("guest: serving as {}", guest.hostname);
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
         let guest = Arc::clone(&guest);

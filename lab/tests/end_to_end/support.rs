@@ -45,7 +45,7 @@ impl Lab {
         }
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8_lossy(&output.stdout);
-        println!("{said}");
+        eprintln!("{said}");
         for line in said.lines() {
             if let Some((outside, inside)) = line.trim().split_once(" leads to 10.20.20.1:") {
                 lab.services.insert(inside.to_owned(), outside.to_owned());
@@ -138,6 +138,11 @@ impl Lab {
 
     /// Boots a server with a floating IP; gives its id and the address.
     pub(crate) fn server(&self, name: &str) -> (String, String) {
+        self.server_with(name, &json!({}))
+    }
+
+    /// The same, with more or other fields in the request.
+    pub(crate) fn server_with(&self, name: &str, fields: &Value) -> (String, String) {
         let image = self.cloud(Method::GET, "9292/v2/images?name=cirros", None)["images"][0]["id"].clone();
         let flavors = self.cloud(Method::GET, "8774/v2.1/flavors", None);
         let flavor =
@@ -146,8 +151,11 @@ impl Lab {
             self.cloud(Method::GET, &format!("9696/v2.0/networks?name={name}"), None)["networks"][0]["id"]
                 .clone()
         };
-        let server = json!({"server": {"name": name, "imageRef": image, "flavorRef": flavor.expect("m1.nano")["id"],
+        let mut server = json!({"server": {"name": name, "imageRef": image, "flavorRef": flavor.expect("m1.nano")["id"],
             "networks": [{"uuid": network("lab-net")}], "security_groups": [{"name": "lab-sg"}], "key_name": "lab-key"}});
+        for (field, value) in fields.as_object().expect("fields") {
+            server["server"][field] = value.clone();
+        }
         let answer = self.cloud(Method::POST, "8774/v2.1/servers", Some(&server));
         let id = answer["server"]["id"].as_str().expect("an id").to_owned();
         let url = format!("8774/v2.1/servers/{id}");
@@ -168,11 +176,12 @@ impl Lab {
             .clone()
     }
 
-    /// Nanoseconds of CPU time that libvirt counts for a server.
-    pub(crate) fn cpu_time(&self, server: &str) -> u64 {
-        let stats = self.exec(&["virsh", "domstats", "--cpu-total", server]).expect("domstats");
-        let time = stats.lines().find_map(|line| line.trim().strip_prefix("cpu.time="));
-        time.and_then(|time| time.parse().ok()).unwrap_or_else(|| panic!("no cpu.time in {stats}"))
+    /// CPU time that a server's vCPUs wanted: what they got, and what they waited for because the host was busy.
+    pub(crate) fn cpu_demand(&self, server: &str) -> Duration {
+        let stats = self.exec(&["virsh", "domstats", "--vcpu", server]).expect("domstats");
+        let values = stats.lines().filter_map(|line| line.trim().split_once('='));
+        let times = values.filter(|(key, _)| key.ends_with(".time") || key.ends_with(".delay"));
+        Duration::from_nanos(times.map(|(_, value)| value.parse::<u64>().expect("nanoseconds")).sum())
     }
 }
 
