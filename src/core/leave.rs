@@ -28,11 +28,9 @@ impl Machine {
         match self.doubt(transition) {
             None => {}
             Some(Doubt::Wait(why)) => return self.waits_for(why),
-            Some(Doubt::CallOff(why)) => {
-                if self.call_off(now, &why) {
-                    return Turn::Again;
-                }
-            }
+            Some(Doubt::CallOff(why)) if self.call_off(now, &why) => return Turn::Again,
+            // It cannot be called off any more.
+            Some(Doubt::CallOff(_)) => {}
         }
         let in_stage = now.since(transition.stage_since);
         match &transition.stage {

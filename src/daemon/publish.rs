@@ -49,6 +49,11 @@ impl Publisher {
         }
     }
 
+    /// When the daemon started.
+    pub(super) fn started(&self) -> Timestamp {
+        self.around.started
+    }
+
     /// Notes that the state was written.
     pub(super) fn saved(&mut self, now: Timestamp) {
         self.around.state_saved = Some(now);

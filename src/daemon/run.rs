@@ -66,7 +66,10 @@ impl Loop {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
         let mut durable = Durable::default();
-        let mut told: Option<History> = None;
+        let started = self.publisher.started();
+        // Former lives told theirs; this one begins with how it started.
+        let history = &self.machine.state.history;
+        let mut told = history.iter().rev().find(|entry| entry.at < started).cloned();
         self.act(&mut durable, Vec::new()).await;
         self.notifier.ready();
         info!(pool = %self.machine.state.pool, "running");

@@ -33,7 +33,7 @@ use crate::{
     },
     exit::Exit,
     guests::{self, Guests, GuestsError},
-    haproxy::{Haproxy, HaproxyError},
+    haproxy::{self, Haproxy, HaproxyError, HaproxySettings},
     openstack::{Cloud, CloudError, Server},
     store::{Store, StoreError},
     telemetry::Metrics,
@@ -64,6 +64,9 @@ pub enum DaemonError {
     /// HAProxy.
     #[error(transparent)]
     Haproxy(#[from] HaproxyError),
+    /// Something that HAProxy needs; nothing was begun.
+    #[error("{0}")]
+    Unfit(String),
     /// The service address.
     #[error("{0}")]
     Address(String, FailureKind),
@@ -105,7 +108,7 @@ impl DaemonError {
             Self::Admin(AdminError::InUse(_)) => Exit::NotRunning,
             Self::Cloud(error) => of_kind(error.kind()),
             Self::Address(_, kind) => of_kind(*kind),
-            Self::Guests(_) | Self::Base { .. } => Exit::Unavailable,
+            Self::Guests(_) | Self::Unfit(_) | Self::Base { .. } => Exit::Unavailable,
             Self::Haproxy(error) => of_kind(error.kind()),
             Self::Plug(error) => of_kind(error.kind()),
             Self::Prepare(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -160,7 +163,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         observer.request(exchange.service, exchange.operation, exchange.status, exchange.elapsed);
     })?;
     let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone()));
-    let mut haproxy = Haproxy::new(config.haproxy.clone())?;
+    let mut balancer = Haproxy::new(config.haproxy.clone())?;
 
     // Look.
     let base = find_base(&cloud, &config.core.base, fresh).await?;
@@ -169,7 +172,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
             fit(base)?;
         }
         guests::inspect(&config.guests).await?;
-        crate::haproxy::version(&config.haproxy.binary).await?;
+        fit_for_haproxy(&config.haproxy).await?;
         address.look(base.as_ref()).await?;
     } else if let Err(error) = address.look(base.as_ref().filter(|b| known.contains(&b.id))).await {
         warn!(reason = %error, "the service address is not known yet");
@@ -185,7 +188,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         }
         warn!(reason = %error, "the load balancer port is not plugged as it should be");
     }
-    let lb = haproxy.observe().await.ok();
+    let lb = balancer.observe().await.ok();
     let servers = match cloud::observe(&cloud, &address.reach(), &pool, &known).await {
         Ok(servers) => servers,
         Err(error) if fresh => return Err(error.into()),
@@ -202,11 +205,11 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     };
     let now = clock.now();
     let state = recover(stored.state, &facts, &config.core, now);
-    haproxy.ensure_running(&state.lb_model()).await?;
+    balancer.ensure_running(&state.lb_model()).await?;
     let machine = Machine::new(state, config.core.clone(), now);
 
     let guests = Arc::new(Guests::start(config.guests.clone()));
-    let haproxy = Arc::new(Mutex::new(haproxy));
+    let haproxy = Arc::new(Mutex::new(balancer));
     let (sender, events) = mpsc::channel(64);
     let (focus, focused) = watch::channel(Focus::default());
     let sources = Sources {
@@ -260,6 +263,16 @@ async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Serv
             Ok(None)
         }
     }
+}
+
+/// Everything that HAProxy needs, tried before anything is changed; all that is wrong is said at once.
+async fn fit_for_haproxy(settings: &HaproxySettings) -> Result<(), DaemonError> {
+    let findings = haproxy::preflight(settings).await;
+    let wrong: Vec<String> = findings
+        .into_iter()
+        .filter_map(|f| f.outcome.err().map(|why| format!("{}: {why}", f.what)))
+        .collect();
+    if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; "))) }
 }
 
 fn fit(base: &Server) -> Result<(), DaemonError> {
