@@ -62,7 +62,7 @@ impl Endpoint {
     /// # Errors
     /// [`GuestsError::NotThere`] when it is a place to be probed and none of its sockets exists.
     pub(super) fn probe(&self) -> Result<(), GuestsError> {
-        if self.probed.is_empty() || self.probed.iter().any(|socket| socket.exists()) {
+        if self.probed.is_empty() || self.probed.iter().any(|socket| may_exist(socket)) {
             Ok(())
         } else {
             Err(GuestsError::NotThere { sockets: self.probed.clone() })
@@ -79,7 +79,7 @@ impl Endpoint {
             ErrorNumber::OperationDenied,
         ];
         let wrong = [ErrorNumber::InvalidArg, ErrorNumber::NoConnect, ErrorNumber::NoSupport];
-        let socket = self.sockets().into_iter().find(|socket| socket.exists());
+        let socket = self.sockets().into_iter().find(|socket| may_exist(socket));
         let (kind, advice) = match (&socket, socket.as_deref().map(UnixStream::connect)) {
             (Some(socket), Some(Err(error))) if error.kind() == ErrorKind::PermissionDenied => {
                 (FailureKind::Unauthorized, Some(join_group(socket)))
@@ -120,6 +120,11 @@ impl Endpoint {
             _ => Vec::new(),
         }
     }
+}
+
+/// A directory that is closed to us may hold the socket: then the attempt shall fail, and say so.
+fn may_exist(socket: &Path) -> bool {
+    socket.try_exists().unwrap_or(true)
 }
 
 /// How this user gets to use a socket that is not open to all.

@@ -1,8 +1,8 @@
 //! One libvirt daemon: the thread that owns the connection to it, and the handle by which that thread is asked.
 //!
-//! A call into libvirt cannot be stopped, and some hang (a daemon that accepts and never answers, a lost network path to a remote
-//! one). So the handle never waits without a deadline, and a thread that has missed several questions in a row is left behind and replaced
-//! by a fresh one with a fresh connection; it ends by itself when its call returns. Only a few may hang at a time.
+//! A call into libvirt cannot be stopped, and some hang (a daemon that accepts and never answers, a lost path to a remote one). So
+//! the handle never waits without a deadline, and a thread that has missed several questions in a row is left behind and replaced by
+//! a fresh one with a fresh connection; it ends by itself when its call returns. Only a few may hang at a time.
 
 pub(super) mod connection;
 mod event_loop;
