@@ -1,5 +1,7 @@
 //! The pool's metrics as a scraper sees them.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where it cannot go on")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use lbsidecar::{

@@ -59,7 +59,7 @@ pub(super) fn core(values: &Values, env: &Env) -> Result<Settings, Problem> {
         pool: need!(values, pool_name).clone(),
         base: need!(values, pool_base).clone(),
         clone: need!(values, pool_clone).clone(),
-        service_port: *need!(values, pool_port),
+        service_port: need!(values, pool_port).get(),
         max_members: need!(values, pool_max_members).get(),
         policy: policy(values)?,
         clone_spec: CloneSettings {
@@ -153,7 +153,7 @@ pub(super) fn haproxy(
     password: SecretString,
 ) -> Result<HaproxySettings, Problem> {
     let check_status = need!(values, haproxy_check_status);
-    let port = *need!(values, pool_port);
+    let port = need!(values, pool_port).get();
     Ok(HaproxySettings {
         pool: places.pool.clone(),
         binary: env.path(need!(values, haproxy_binary)),

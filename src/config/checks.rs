@@ -102,9 +102,6 @@ impl Findings {
                 }
             }
         }
-        if let Some(port) = values.pool_port.as_ref().filter(|port| port.value == 0) {
-            self.wrong(port, "port 0 is none: use 1 to 65535");
-        }
         if let Some(members) = values.pool_max_members.as_ref().filter(|members| members.value.get() < 2) {
             self.wrong(members, "it counts the base too, so that below 2 no clone could ever be made");
         }

@@ -3,7 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     time::Duration,
 };
@@ -39,7 +39,7 @@ keys! {
     /// Name of the first clone; later ones get `-2`, `-3`, … appended.
     pool_clone: String = "pool.clone", Required, Restart;
     /// Port that the VMs serve on, and HAProxy for them.
-    pool_port: u16 = "pool.port", Is("80"), Restart;
+    pool_port: NonZeroU16 = "pool.port", Is("80"), Restart;
     /// How many VMs we may ever have asked for and not seen gone, in any state.
     pool_max_members: NonZeroU32 = "pool.max_members", Is("2"), Live;
 

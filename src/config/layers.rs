@@ -94,12 +94,16 @@ impl Layered {
 
 /// Why a key is refused, and which one may be meant.
 fn unknown(key: &str) -> String {
+    if KEYS.iter().any(|k| k.table() == key) {
+        return format!("this is a table: write [{key}], and its keys below");
+    }
     let leaf = key.rsplit('.').next().unwrap_or(key);
-    // The right name in a wrong table is likelier than two names that look alike.
-    let elsewhere = KEYS.iter().find(|k| k.leaf() == leaf).map(|k| k.name.to_owned());
-    match elsewhere.or_else(|| nearest(key, KEYS.iter().map(|k| k.name.to_owned()))) {
+    // The right name in a wrong table, or the beginning of a name, is likelier than two names that look alike.
+    let named = |k: &&Key| k.leaf() == leaf || k.name.starts_with(key);
+    let near = KEYS.iter().find(named).map(|k| k.name.to_owned());
+    match near.or_else(|| nearest(key, KEYS.iter().map(|k| k.name.to_owned()))) {
         Some(near) => format!("there is no such key: is {near} meant?"),
-        None => "there is no such key: docs/configuration.md and `lbsidecar config` list all".to_owned(),
+        None => "there is no such key: docs/configuration.md lists all".to_owned(),
     }
 }
 

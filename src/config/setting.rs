@@ -3,7 +3,7 @@
 use std::{
     fmt,
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     path::PathBuf,
     time::Duration,
 };
@@ -129,7 +129,12 @@ macro_rules! whole_number {
         }
     )+};
 }
-whole_number! { u16, "from 0 to 65535"; u64, "from 0 up"; NonZeroU32, "from 1 up"; }
+whole_number! {
+    u16, "from 0 to 65535";
+    u64, "from 0 up";
+    NonZeroU16, "from 1 to 65535";
+    NonZeroU32, "from 1 to 4294967295";
+}
 
 impl Setting for bool {
     const KIND: &'static str = "true or false";

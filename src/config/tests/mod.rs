@@ -4,6 +4,10 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::D
 
 use clap::Parser;
 
+mod bad;
+mod cloud;
+mod live;
+
 use super::*;
 use crate::{
     core::settings::{Metric, Signal},
@@ -209,11 +213,11 @@ fn all_mistakes_are_told_at_once() {
   /etc/lbsidecar/config.toml:2: pool.bse: there is no such key: is pool.base meant?
   /etc/lbsidecar/config.toml:4: policy.high = 101: not a percentage: use a number from 0 to 100
   /etc/lbsidecar/config.toml:5: policy.low = nan: not a percentage: use a number from 0 to 100
-  /etc/lbsidecar/config.toml:6: policy.min_up = 0: not a whole number from 1 up
+  /etc/lbsidecar/config.toml:6: policy.min_up = 0: not a whole number from 1 to 4294967295
   /etc/lbsidecar/config.toml:7: policy.interval = 5: a duration needs its unit: write "5s" for seconds
   /etc/lbsidecar/config.toml:8: policy.drain_deadline: there is no such key: is transition.drain_deadline meant?
   LBSIDECAR_POLICY_WARM_UP: policy.warm_up = "soon": not a duration: write it as "5s", "1m 30s" or "2h"
-  --min-down: policy.min_down = "-1": not a whole number from 1 up
+  --min-down: policy.min_down = "-1": not a whole number from 1 to 4294967295
   pool.clone: it is not set: give it by --clone, LBSIDECAR_POOL_CLONE, or clone in [pool] of the configuration file
   no cloud is configured: OS_CLOUD and OS_AUTH_URL are not set, cloud.name is not set, and there is none of /work/clouds.yaml, /etc/openstack/clouds.yaml, /var/snap/microstack/common/etc/microstack.rc: source an openrc file, or make a clouds.yaml and name a cloud of it by --os-cloud"#
     );
