@@ -62,6 +62,7 @@ impl Publisher {
 
     /// Notes that it could not be.
     pub(super) fn unsaved(&mut self, why: &str) {
+        self.metrics.state_unsaved();
         self.around.state_problem = Some(why.to_owned());
     }
 

@@ -2,7 +2,10 @@
 //!
 //! A source never decides anything. While a transition is in flight all of them look more often.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     sync::{Mutex, mpsc, watch},
@@ -18,6 +21,7 @@ use crate::{
     },
     guests::Guests,
     haproxy::Haproxy,
+    telemetry::Metrics,
 };
 
 /// Pace of the machine's own clock, and so the resolution of its deadlines.
@@ -37,6 +41,7 @@ pub(super) struct Sources {
     pub(super) pool: PoolName,
     pub(super) guests: Arc<Guests>,
     pub(super) sample: Duration,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) haproxy: Arc<Mutex<Haproxy>>,
     pub(super) address: Arc<ServiceAddress>,
     pub(super) focus: watch::Receiver<Focus>,
@@ -48,7 +53,7 @@ impl Sources {
     pub(super) fn start(self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(self.events.clone()));
-        tasks.spawn(guests(self.guests, self.sample, self.focus.clone(), self.events.clone()));
+        tasks.spawn(guests(self.guests, self.sample, self.metrics, self.focus.clone(), self.events.clone()));
         tasks.spawn(haproxy(self.haproxy, self.focus.clone(), self.events.clone()));
         tasks.spawn(servers(self.pool, Arc::clone(&self.address), self.focus.clone(), self.events.clone()));
         tasks.spawn(service_address(self.address, self.focus, self.events));
@@ -69,6 +74,7 @@ async fn tick(events: mpsc::Sender<Event>) {
 async fn guests(
     guests: Arc<Guests>,
     sample: Duration,
+    metrics: Arc<Metrics>,
     focus: watch::Receiver<Focus>,
     events: mpsc::Sender<Event>,
 ) {
@@ -76,10 +82,12 @@ async fn guests(
     loop {
         beat.tick().await;
         let servers = focus.borrow().servers.clone();
+        let began = Instant::now();
         let event = match guests.sample(&servers).await {
             Ok(counters) => Event::Sampled(counters),
             Err(error) => Event::SampleMissing(error.to_string()),
         };
+        metrics.polled(began.elapsed());
         if events.send(event).await.is_err() {
             return;
         }

@@ -216,6 +216,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         pool,
         guests,
         sample: config.core.policy.sample,
+        metrics: Arc::clone(&metrics),
         haproxy: Arc::clone(&haproxy),
         address: Arc::clone(&address),
         focus: focused,
