@@ -2,6 +2,8 @@
 
 use std::process::{ExitCode, Termination};
 
+use crate::core::cloud::FailureKind;
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -53,6 +55,20 @@ impl Exit {
             Exit::Internal => "a bug in lbsidecar",
             Exit::NoPermission => "the rights are missing",
             Exit::Config => "the configuration is wrong",
+        }
+    }
+}
+
+impl From<FailureKind> for Exit {
+    fn from(kind: FailureKind) -> Self {
+        match kind {
+            FailureKind::Unauthorized => Exit::NoPermission,
+            FailureKind::Permanent => Exit::Failure,
+            FailureKind::Transient
+            | FailureKind::Unknown
+            | FailureKind::Capacity
+            | FailureKind::Conflict
+            | FailureKind::NotFound => Exit::Unavailable,
         }
     }
 }

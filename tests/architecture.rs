@@ -29,7 +29,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["core", "exit"]),
     // The counting client is a program of its own: it shares nothing with what it measures.
     ("load", &[]),
-    ("exit", &[]),
+    ("exit", &["core"]),
     ("telemetry", &["core"]),
     // Shows what the core thinks, and hands commands on.
     ("admin", &["core", "exit", "telemetry"]),

@@ -32,6 +32,10 @@ pub(super) enum Command {
     Status(StatusArgs),
     /// Show the last decisions: readings, value, vote, action and reason
     Explain(ExplainArgs),
+    /// Look at everything that `run` needs, and say what is missing; changes nothing
+    Check(Box<CheckArgs>),
+    /// Print the configuration that HAProxy gets for the pool as it is now
+    Render(Box<RenderArgs>),
     /// Add a member now
     ScaleOut,
     /// Drain and delete the base now; the clone stays
@@ -101,6 +105,23 @@ pub(super) struct ExplainArgs {
     /// How many decisions, at most 200
     #[arg(short = 'n', long = "limit", value_name = "NUMBER", default_value_t = 20)]
     pub(super) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) out: OutputArgs,
+    #[command(flatten)]
+    pub(super) flags: Flags,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RenderArgs {
+    /// Have HAProxy read it first (`haproxy -c`)
+    #[arg(long)]
+    pub(super) check: bool,
+    #[command(flatten)]
+    pub(super) flags: Flags,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -4,11 +4,13 @@
 //! away (a broken pipe) is no error. Nothing is decided here: commands ask the daemon, or run it.
 
 mod args;
+mod check;
 mod explain;
 mod frames;
 mod generate;
 mod operate;
 mod out;
+mod render;
 mod run;
 mod status;
 mod status_text;
@@ -61,6 +63,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(args) => run::run(&args),
         Command::Status(args) => status::run(&config::places(&places, &Env::of_process())?, &args),
         Command::Explain(args) => explain::run(&client(&places)?, &args),
+        Command::Check(args) => check::run(&args),
+        Command::Render(args) => render::run(&args),
         Command::ScaleOut => operate::run(&client(&places)?, crate::core::event::Command::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, crate::core::event::Command::Handover),
         Command::Abort => operate::run(&client(&places)?, crate::core::event::Command::Abort),

@@ -22,7 +22,7 @@ use crate::{
 
 /// The service address of one pool.
 #[derive(Debug)]
-pub(super) struct ServiceAddress {
+pub(crate) struct ServiceAddress {
     cloud: Cloud,
     settings: VipSettings,
     /// What was found out at Neutron; `None` until it could be asked.
@@ -31,7 +31,7 @@ pub(super) struct ServiceAddress {
 
 /// A floating IP and the load balancer port that it belongs on.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub(super) floating_ip: FloatingIp,
     pub(super) port: LbPort,
     /// The ports that it may be taken from: those of the VM that the operator named as base.
@@ -73,7 +73,7 @@ pub(crate) enum AddressError {
 
 impl AddressError {
     /// What the core wants to know.
-    pub(super) fn kind(&self) -> FailureKind {
+    pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Cloud(error) => error.kind(),
             Self::Strange(..) => FailureKind::Conflict,
@@ -86,7 +86,7 @@ impl AddressError {
 }
 
 impl ServiceAddress {
-    pub(super) fn new(cloud: Cloud, settings: VipSettings) -> Self {
+    pub(crate) fn new(cloud: Cloud, settings: VipSettings) -> Self {
         Self { cloud, settings, found: Mutex::new(None) }
     }
 
@@ -117,18 +117,18 @@ impl ServiceAddress {
     }
 
     /// What was found out, if it was.
-    pub(super) fn found(&self) -> Option<Arc<Found>> {
+    pub(crate) fn found(&self) -> Option<Arc<Found>> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Which of a VM's addresses HAProxy reaches it at.
-    pub(super) fn reach(&self) -> Reach {
+    pub(crate) fn reach(&self) -> Reach {
         Reach::Fixed { network: self.found().map(|found| found.port.network_name.clone()) }
     }
 
     /// Finds the floating IP and the load balancer port; changes nothing. With `base`, a port that is still missing is described so
     /// that [`ServiceAddress::ensure`] can make it.
-    pub(super) async fn look(&self, base: Option<&Server>) -> Result<Option<FloatingIp>, AddressError> {
+    pub(crate) async fn look(&self, base: Option<&Server>) -> Result<Option<FloatingIp>, AddressError> {
         match self.settings.mode {
             VipMode::Static => return Ok(None),
             VipMode::Host { .. } => return Err(AddressError::HostMode),
@@ -202,7 +202,7 @@ impl ServiceAddress {
     }
 
     /// Where it leads now.
-    pub(super) async fn seen(&self) -> VipSeen {
+    pub(crate) async fn seen(&self) -> VipSeen {
         if self.is_static() {
             return VipSeen::Ours;
         }

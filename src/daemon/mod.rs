@@ -20,6 +20,10 @@ mod run;
 mod sources;
 mod start;
 
+pub(crate) use self::{
+    address::ServiceAddress,
+    start::{exit_of_haproxy, fit, plug_spec},
+};
 pub use self::{
     run::Reread,
     start::{DaemonError, run},

@@ -106,11 +106,11 @@ impl DaemonError {
         match self {
             Self::Store(error) => error.exit(),
             Self::Admin(AdminError::InUse(_)) => Exit::NotRunning,
-            Self::Cloud(error) => of_kind(error.kind()),
-            Self::Address(_, kind) => of_kind(*kind),
+            Self::Cloud(error) => error.kind().into(),
+            Self::Address(_, kind) => (*kind).into(),
             Self::Guests(_) | Self::Unfit(_) | Self::Base { .. } => Exit::Unavailable,
-            Self::Haproxy(error) => of_kind(error.kind()),
-            Self::Plug(error) => of_kind(error.kind()),
+            Self::Haproxy(error) => exit_of_haproxy(error),
+            Self::Plug(error) => error.kind().into(),
             Self::Prepare(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Exit::NoPermission
             }
@@ -119,15 +119,14 @@ impl DaemonError {
     }
 }
 
-fn of_kind(kind: FailureKind) -> Exit {
-    match kind {
-        FailureKind::Unauthorized => Exit::NoPermission,
-        FailureKind::Permanent => Exit::Failure,
-        FailureKind::Transient
-        | FailureKind::Unknown
-        | FailureKind::Capacity
-        | FailureKind::Conflict
-        | FailureKind::NotFound => Exit::Unavailable,
+/// A program that is missing or too old is something else than a setting or a template that is wrong.
+pub(crate) fn exit_of_haproxy(error: &HaproxyError) -> Exit {
+    match error {
+        HaproxyError::Binary { .. } => Exit::Unavailable,
+        HaproxyError::Setting { .. } | HaproxyError::Template { .. } | HaproxyError::Refused(_) => {
+            Exit::Config
+        }
+        other => other.kind().into(),
     }
 }
 
@@ -276,7 +275,8 @@ async fn fit_for_haproxy(settings: &HaproxySettings) -> Result<(), DaemonError> 
     if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; "))) }
 }
 
-fn fit(base: &Server) -> Result<(), DaemonError> {
+/// Whether a base can be taken over.
+pub(crate) fn fit(base: &Server) -> Result<(), DaemonError> {
     let advice = match base.status() {
         ServerStatus::Active => return Ok(()),
         ServerStatus::Shutoff => "start it with `openstack server start`",
@@ -289,10 +289,23 @@ fn fit(base: &Server) -> Result<(), DaemonError> {
 
 /// Puts the load balancer port into its namespace, where that is not done yet.
 async fn plug(address: &ServiceAddress, settings: &VipSettings) -> Result<(), DaemonError> {
-    let VipMode::Port { plug, netns } = &settings.mode else { return Ok(()) };
-    let Some(found) = address.found() else { return Ok(()) };
+    let Some(spec) = plug_spec(address, settings)? else { return Ok(()) };
+    if vip::plugged(&spec).await?.is_good() {
+        return Ok(());
+    }
+    info!(port = %spec.port, netns = %spec.netns, "plugging the load balancer port");
+    Ok(vip::plug(&spec).await?)
+}
+
+/// How the load balancer port is to be plugged; `None` when there is none.
+pub(crate) fn plug_spec(
+    address: &ServiceAddress,
+    settings: &VipSettings,
+) -> Result<Option<PlugSpec>, DaemonError> {
+    let VipMode::Port { plug, netns } = &settings.mode else { return Ok(None) };
+    let Some(found) = address.found() else { return Ok(None) };
     let port = &found.port;
-    let spec = PlugSpec {
+    Ok(Some(PlugSpec {
         netns: netns.clone(),
         port: port.id,
         mac: port.mac.parse()?,
@@ -305,12 +318,7 @@ async fn plug(address: &ServiceAddress, settings: &VipSettings) -> Result<(), Da
         })?,
         mtu: port.mtu,
         plug: plug.clone(),
-    };
-    if vip::plugged(&spec).await?.is_good() {
-        return Ok(());
-    }
-    info!(port = %port.id, netns, "plugging the load balancer port");
-    Ok(vip::plug(&spec).await?)
+    }))
 }
 
 fn hostname() -> String {
