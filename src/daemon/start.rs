@@ -123,9 +123,7 @@ impl DaemonError {
 pub(crate) fn exit_of_haproxy(error: &HaproxyError) -> Exit {
     match error {
         HaproxyError::Binary { .. } => Exit::Unavailable,
-        HaproxyError::Setting { .. } | HaproxyError::Template { .. } | HaproxyError::Refused(_) => {
-            Exit::Config
-        }
+        HaproxyError::Setting { .. } | HaproxyError::Template { .. } => Exit::Config,
         other => other.kind().into(),
     }
 }

@@ -27,15 +27,15 @@ use crate::core::{
 pub struct Finding {
     /// What was tried, as `HAProxy address 203.0.113.10:80`.
     pub what: String,
-    /// What was found, or why it will not work and what to do; the latter reads after "failed to …".
-    pub outcome: Result<String, String>,
+    /// What was found, or why it will not work and what to do.
+    pub outcome: Result<String, HaproxyError>,
 }
 
 /// Tries the program, the template, the directories, what runs now, the addresses and the limits.
 pub async fn preflight(settings: &HaproxySettings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut found = |what: String, outcome: Result<String, HaproxyError>| {
-        findings.push(Finding { what, outcome: outcome.map_err(|error| error.to_string()) });
+        findings.push(Finding { what, outcome });
     };
     let version = version(&settings.binary).await;
     let usable = version.is_ok();
@@ -65,6 +65,8 @@ pub async fn preflight(settings: &HaproxySettings) -> Vec<Finding> {
         let held = ours && haproxy.binds(address);
         let outcome = if held {
             Ok("held by our HAProxy".into())
+        } else if let Some(netns) = settings.netns.as_ref().filter(|name| !bind::netns_path(name).exists()) {
+            Ok(format!("not tried: its namespace {netns} is made at the first start"))
         } else {
             bind::free(address, settings.netns.as_deref()).map(|()| "free".into())
         };
@@ -85,7 +87,17 @@ impl Haproxy {
             weight: Weight::FULL,
             mode: LbMode::Ready,
         };
-        let text = self.render(&LbModel { servers: vec![server] })?;
+        self.accepts(&LbModel { servers: vec![server] }).await?;
+        Ok("renders, and HAProxy accepts it".into())
+    }
+
+    /// Has HAProxy read the file for `model` without running it. It lies in the directory for temporary files meanwhile, since whoever
+    /// asks may not write in ours; nobody else can read it.
+    ///
+    /// # Errors
+    /// The file cannot be made, or HAProxy does not accept it.
+    pub async fn accepts(&self, model: &LbModel) -> Result<(), HaproxyError> {
+        let text = self.render(model)?;
         let failed = |source| HaproxyError::File {
             operation: "write a trial configuration to",
             path: std::env::temp_dir(),
@@ -94,7 +106,7 @@ impl Haproxy {
         let trial = tempfile::NamedTempFile::new().map_err(failed)?;
         fs::write(trial.path(), text).map_err(failed)?;
         match check::accepts(&self.settings.binary, trial.path()).await? {
-            Ok(()) => Ok("renders, and HAProxy accepts it".into()),
+            Ok(()) => Ok(()),
             Err(refusal) => Err(self.template.error(refusal.why)),
         }
     }

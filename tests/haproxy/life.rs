@@ -208,7 +208,10 @@ async fn it_lives_in_a_network_namespace_of_its_own() {
     stranger.run_dir = stranger.run_dir.join("other");
     let findings = preflight(&stranger).await;
     let address = findings.iter().find(|finding| finding.what.ends_with("0.0.0.0:80")).unwrap();
-    assert!(address.outcome.as_ref().unwrap_err().contains("another program listens there"), "{address:?}");
+    assert!(
+        address.outcome.as_ref().unwrap_err().to_string().contains("another program listens there"),
+        "{address:?}"
+    );
     // The statistics page can be read from outside.
     let socket = rig.settings.run_dir.join("stats.sock");
     let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();

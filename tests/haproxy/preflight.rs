@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fs, net::TcpListener};
 
-use lbsidecar::haproxy::{HaproxySettings, preflight, settings::Supervisor};
+use lbsidecar::haproxy::{Finding, HaproxySettings, preflight, settings::Supervisor};
 
 use crate::support::{Member, Rig, model};
 
 async fn findings(settings: &HaproxySettings) -> BTreeMap<String, Result<String, String>> {
-    preflight(settings).await.into_iter().map(|finding| (finding.what, finding.outcome)).collect()
+    let words = |finding: Finding| (finding.what, finding.outcome.map_err(|error| error.to_string()));
+    preflight(settings).await.into_iter().map(words).collect()
 }
 
 fn bad(findings: &BTreeMap<String, Result<String, String>>) -> Vec<(&str, &str)> {

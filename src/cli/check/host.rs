@@ -6,11 +6,11 @@ use nix::unistd::{AccessFlags, access};
 
 use super::{Config, Exit, Failure, Report, State, store};
 use crate::{
-    cli::{render, text::span},
+    cli::text::span,
     core::cloud::FailureKind,
     daemon::exit_of_haproxy,
     guests::{self, DomainSeen},
-    haproxy::{Haproxy, Preflight},
+    haproxy::{Finding, HaproxyError, preflight},
     host,
 };
 
@@ -114,28 +114,20 @@ pub(super) async fn libvirt(
     Ok(Some(domains))
 }
 
-/// The program, the template, and the addresses.
+/// The program, the template, what runs, the addresses and limits.
 pub(super) async fn haproxy(report: &mut Report, config: &Config) -> Result<(), Failure> {
-    let model = render::model(config).await;
-    let tried = match Haproxy::new(config.haproxy.clone()) {
-        Ok(haproxy) => haproxy.preflight(&model).await,
-        Err(error) => Err(error),
-    };
-    match tried {
-        Ok(Preflight { version, running, untried }) => {
-            let binds: Vec<String> = config.haproxy.binds.iter().map(ToString::to_string).collect();
-            let service = match running {
-                Some((pid, generation)) => format!("serves generation {generation} as pid {pid}"),
-                None => format!("can listen on {} and {}", binds.join(", "), config.haproxy.stats.bind),
-            };
-            report.ok("haproxy", format!("{version} accepts the configuration"))?;
-            match untried {
-                Some(why) => report.ok("haproxy", format!("addresses are not tried: {why}")),
-                None => report.ok("haproxy", service),
+    for Finding { what, outcome } in preflight(&config.haproxy).await {
+        let what = what.trim_start_matches("HAProxy ");
+        match outcome {
+            Ok(found) => report.ok("haproxy", format!("{what}: {found}"))?,
+            // It serves with it; but nothing will be changed until somebody has looked.
+            Err(error @ HaproxyError::Edited { .. }) => {
+                report.warn("haproxy", format!("failed to {error}"))?
             }
+            Err(error) => report.fail("haproxy", exit_of_haproxy(&error), format!("failed to {error}"))?,
         }
-        Err(error) => report.fail("haproxy", exit_of_haproxy(&error), format!("failed to {error}")),
     }
+    Ok(())
 }
 
 /// The host's CPUs and memory, for whoever reads the report.
