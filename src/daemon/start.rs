@@ -33,7 +33,7 @@ use crate::{
     },
     exit::Exit,
     guests::{self, Guests, GuestsError},
-    haproxy::{self, Haproxy, HaproxyError, HaproxySettings},
+    haproxy::{self, Finding, Haproxy, HaproxyError, HaproxySettings},
     openstack::{Cloud, CloudError, Server},
     store::{Store, StoreError},
     telemetry::Metrics,
@@ -66,7 +66,7 @@ pub enum DaemonError {
     Haproxy(#[from] HaproxyError),
     /// Something that HAProxy needs; nothing was begun.
     #[error("{0}")]
-    Unfit(String),
+    Unfit(String, Exit),
     /// The service address.
     #[error("{0}")]
     Address(String, FailureKind),
@@ -108,7 +108,8 @@ impl DaemonError {
             Self::Admin(AdminError::InUse(_)) => Exit::NotRunning,
             Self::Cloud(error) => error.kind().into(),
             Self::Address(_, kind) => (*kind).into(),
-            Self::Guests(_) | Self::Unfit(_) | Self::Base { .. } => Exit::Unavailable,
+            Self::Unfit(_, exit) => *exit,
+            Self::Guests(_) | Self::Base { .. } => Exit::Unavailable,
             Self::Haproxy(error) => exit_of_haproxy(error),
             Self::Plug(error) => error.kind().into(),
             Self::Prepare(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -265,12 +266,16 @@ async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Serv
 
 /// Everything that HAProxy needs, tried before anything is changed; all that is wrong is said at once.
 async fn fit_for_haproxy(settings: &HaproxySettings) -> Result<(), DaemonError> {
-    let findings = haproxy::preflight(settings).await;
-    let wrong: Vec<String> = findings
-        .into_iter()
-        .filter_map(|f| f.outcome.err().map(|why| format!("{}: {why}", f.what)))
-        .collect();
-    if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; "))) }
+    let mut wrong = Vec::new();
+    let mut exit = Exit::Ok;
+    for Finding { what, outcome } in haproxy::preflight(settings).await {
+        if let Err(why) = outcome {
+            let worse = exit_of_haproxy(&why);
+            exit = if worse as u8 > exit as u8 { worse } else { exit };
+            wrong.push(format!("{what}: {why}"));
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; "), exit)) }
 }
 
 /// Whether a base can be taken over.
