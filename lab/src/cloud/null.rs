@@ -26,7 +26,7 @@ struct Inner {
 }
 
 impl NullDriver {
-    /// From now on, calls about guests wait (`true`), or go on (`false`).
+    /// From now on, calls that change something wait (`true`), or go on (`false`).
     pub fn hold(&self, held: bool) {
         self.held.send_replace(held);
     }
@@ -60,46 +60,41 @@ impl NullDriver {
         }
     }
 
-    /// A call about a guest, which waits while calls are held.
-    fn guest(&self, call: &'static str, id: Uuid, runs: Option<bool>) -> Answer<'_, ()> {
+    /// A call, which waits while calls are held; afterwards the guest runs, or not.
+    fn call(&self, name: &'static str, arguments: String, after: Option<(Uuid, bool)>) -> Answer<'_, ()> {
         let mut held = self.held.subscribe();
         Box::pin(async move {
             held.wait_for(|held| !held).await.map_err(|_| "the driver is gone".to_owned())?;
-            self.note(call, &id.to_string())?;
-            let mut inner = self.lock();
-            match runs {
-                Some(true) => inner.running.insert(id),
-                Some(false) => inner.running.remove(&id),
+            self.note(name, &arguments)?;
+            match after {
+                Some((id, true)) => self.lock().running.insert(id),
+                Some((id, false)) => self.lock().running.remove(&id),
                 None => false,
             };
             Ok(())
         })
     }
-
-    fn wire(&self, call: &'static str, arguments: String) -> Answer<'_, ()> {
-        Box::pin(async move { self.note(call, &arguments) })
-    }
 }
 
 impl Driver for NullDriver {
     fn boot(&self, guest: Boot) -> Answer<'_, ()> {
-        self.guest("boot", guest.id, Some(true))
+        self.call("boot", guest.id.to_string(), Some((guest.id, true)))
     }
 
     fn power_off(&self, id: Uuid, _graceful: bool) -> Answer<'_, ()> {
-        self.guest("power_off", id, Some(false))
+        self.call("power_off", id.to_string(), Some((id, false)))
     }
 
     fn power_on(&self, id: Uuid) -> Answer<'_, ()> {
-        self.guest("power_on", id, Some(true))
+        self.call("power_on", id.to_string(), Some((id, true)))
     }
 
     fn destroy(&self, id: Uuid) -> Answer<'_, ()> {
-        self.guest("destroy", id, Some(false))
+        self.call("destroy", id.to_string(), Some((id, false)))
     }
 
     fn snapshot(&self, id: Uuid, _image: Uuid) -> Answer<'_, ()> {
-        self.guest("snapshot", id, None)
+        self.call("snapshot", id.to_string(), None)
     }
 
     fn running(&self, id: Uuid) -> Answer<'_, bool> {
@@ -107,34 +102,38 @@ impl Driver for NullDriver {
     }
 
     fn network_up(&self, network: Uuid) -> Answer<'_, ()> {
-        self.wire("network_up", network.to_string())
+        self.call("network_up", network.to_string(), None)
     }
 
     fn network_down(&self, network: Uuid) -> Answer<'_, ()> {
-        self.wire("network_down", network.to_string())
+        self.call("network_down", network.to_string(), None)
     }
 
     fn router_up(&self, router: Router) -> Answer<'_, ()> {
-        self.wire("router_up", format!("{} {:?} {} legs", router.id, router.external, router.legs.len()))
+        self.call(
+            "router_up",
+            format!("{} {:?} {} legs", router.id, router.external, router.legs.len()),
+            None,
+        )
     }
 
     fn router_down(&self, router: Uuid) -> Answer<'_, ()> {
-        self.wire("router_down", router.to_string())
+        self.call("router_down", router.to_string(), None)
     }
 
     fn port_up(&self, port: Uuid, network: Uuid) -> Answer<'_, ()> {
-        self.wire("port_up", format!("{port} {network}"))
+        self.call("port_up", format!("{port} {network}"), None)
     }
 
     fn port_down(&self, port: Uuid) -> Answer<'_, ()> {
-        self.wire("port_down", port.to_string())
+        self.call("port_down", port.to_string(), None)
     }
 
     fn associate(&self, floating: Ipv4Addr, fixed: Ipv4Addr, router: Uuid) -> Answer<'_, ()> {
-        self.wire("associate", format!("{floating} {fixed} {router}"))
+        self.call("associate", format!("{floating} {fixed} {router}"), None)
     }
 
     fn disassociate(&self, floating: Ipv4Addr) -> Answer<'_, ()> {
-        self.wire("disassociate", floating.to_string())
+        self.call("disassociate", floating.to_string(), None)
     }
 }

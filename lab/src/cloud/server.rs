@@ -192,11 +192,15 @@ async fn torn(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    Response::from_parts(head, Body::new(Torn(Some(body.slice(..body.len() / 2)))))
+    Response::from_parts(head, Body::new(Torn { half: Some(body.slice(..body.len() / 2)), paused: false }))
 }
 
 /// A body that ends before its announced length: hyper then closes the connection.
-struct Torn(Option<Bytes>);
+struct Torn {
+    half: Option<Bytes>,
+    /// A pause after the half makes hyper send it before it finds out.
+    paused: bool,
+}
 
 impl hyper::body::Body for Torn {
     type Data = Bytes;
@@ -204,8 +208,15 @@ impl hyper::body::Body for Torn {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.take().map(|bytes| Ok(Frame::data(bytes))))
+        if let Some(half) = self.half.take() {
+            return Poll::Ready(Some(Ok(Frame::data(half))));
+        }
+        if !std::mem::replace(&mut self.paused, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(None)
     }
 }

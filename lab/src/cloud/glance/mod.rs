@@ -24,6 +24,26 @@ use super::{
 /// How many images a page has when the client does not say.
 const PAGE: usize = 25;
 
+/// Names in a query that are not names of properties; some of them are not filtered by here.
+const FIELDS: [&str; 16] = [
+    "id",
+    "name",
+    "status",
+    "owner",
+    "visibility",
+    "tag",
+    "os_hidden",
+    "limit",
+    "marker",
+    "sort",
+    "sort_key",
+    "sort_dir",
+    "member_status",
+    "size_min",
+    "size_max",
+    "protected",
+];
+
 pub(super) fn routes() -> Router<Desk> {
     Router::new()
         .route("/", get(versions))
@@ -72,7 +92,8 @@ async fn list(call: Call) -> Answer {
             && query
                 .0
                 .iter()
-                .all(|(name, value)| image.properties.get(name).is_none_or(|own| own.as_str() == Some(value)))
+                .filter(|(name, _)| !FIELDS.contains(&name.as_str()))
+                .all(|(name, value)| image.properties.get(name).and_then(Value::as_str) == Some(value))
     });
     // Newest first, as Glance sorts.
     found.sort_by_key(|image| std::cmp::Reverse((image.created, image.id)));

@@ -89,6 +89,7 @@ impl Network {
             network,
             mac: format!("fa:16:3e:{a:02x}:{b:02x}:{c:02x}"),
             addresses: Vec::new(),
+            card: 0,
             device: String::new(),
             owner: String::new(),
             groups: Vec::new(),

@@ -150,6 +150,8 @@ pub(in super::super) struct Port {
     pub(in super::super) network: Uuid,
     pub(in super::super) mac: String,
     pub(in super::super) addresses: Vec<Fixed>,
+    /// Which network card of its server it is, from 0.
+    pub(super) card: usize,
     /// The server, router, … that it belongs to.
     pub(in super::super) device: String,
     /// `compute:nova`, `network:router_interface`, …
@@ -216,11 +218,11 @@ pub(in super::super) struct Rule {
 }
 
 impl Network {
-    /// The ports of a server or router, in the order of their making.
+    /// The ports of a server, in the order of its network cards, or of a router.
     pub(in super::super) fn ports_of_device(&self, device: Uuid) -> impl Iterator<Item = &Port> {
         let device = device.to_string();
         let mut ports: Vec<&Port> = self.ports.values().filter(|port| port.device == device).collect();
-        ports.sort_by_key(|port| port.base.created);
+        ports.sort_by_key(|port| port.card);
         ports.into_iter()
     }
 

@@ -20,14 +20,13 @@ impl Network {
         more == 0 || quotas::room(self, project, "port") >= more
     }
 
-    /// Makes a port for a server.
+    /// Makes a port that a server is to get.
     pub(in super::super) fn make_server_port(
         &mut self,
         network: Uuid,
         fixed: Option<Ipv4Addr>,
         groups: &[Uuid],
         project: Uuid,
-        server: Uuid,
         now: Timestamp,
     ) -> Result<Uuid, String> {
         let mut port = Self::blank_port(project, network, "", now);
@@ -39,17 +38,22 @@ impl Network {
         port.groups = groups.to_vec();
         let id = port.base.id;
         self.ports.insert(id, port);
-        self.bind_port(id, server, now)
+        Ok(id)
     }
 
-    /// Gives a port to a server.
+    /// Gives a port to a server, as the network card of this number.
     pub(in super::super) fn bind_port(
         &mut self,
         id: Uuid,
         server: Uuid,
+        card: usize,
         now: Timestamp,
     ) -> Result<Uuid, String> {
         let port = self.ports.get_mut(&id).ok_or_else(|| format!("port {id} could not be found"))?;
+        if !port.device.is_empty() {
+            return Err(format!("port {id} is still in use"));
+        }
+        port.card = card;
         port.device = server.to_string();
         OWNER.clone_into(&mut port.owner);
         port.host.clone_from(&self.host);

@@ -12,13 +12,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use uuid::Uuid;
 
 use super::{
-    super::{
-        Cloud,
-        driver::{Boot, Nic},
-        faults::What,
-        neutron,
-        store::State,
-    },
+    super::{Cloud, driver::Boot, faults::What, neutron, store::State},
     records::{Attachment, Fault, Server, VmState},
 };
 
@@ -123,23 +117,21 @@ fn plug(state: &mut State, cloud: &Cloud, id: Uuid) -> Result<Boot, Stop> {
     let server = building(state, id)?;
     server.task = Some("spawning");
     let server = server.clone();
-    let mut made = Vec::new();
     let mut nics = Vec::new();
-    for attachment in &server.attachments {
+    for (card, attachment) in server.attachments.iter().enumerate() {
         let port = match attachment {
-            Attachment::Port(port) => state.network.bind_port(*port, id, now),
+            Attachment::Port(port) => Ok(*port),
             Attachment::Network(network, fixed) => {
-                let port =
-                    state.network.make_server_port(*network, *fixed, &server.groups, server.project, id, now);
-                made.extend(port.as_ref().ok().copied());
+                let groups = &server.groups;
+                let port = state.network.make_server_port(*network, *fixed, groups, server.project, now);
+                // At once: when a later card fails, this port is taken back, too.
+                building(state, id)?.made_ports.extend(port.as_ref().ok().copied());
                 port
             }
         };
+        let port = port.and_then(|port| state.network.bind_port(port, id, card, now));
         let port = port.map_err(|why| Some(format!("Build of instance {id} aborted: {why}")))?;
         nics.extend(state.network.nic(port));
-    }
-    if let Some(server) = state.compute.servers.get_mut(&id) {
-        server.made_ports = made;
     }
     Ok(Boot {
         id,
@@ -148,7 +140,7 @@ fn plug(state: &mut State, cloud: &Cloud, id: Uuid) -> Result<Boot, Stop> {
         memory_mib: server.flavor.memory_mib,
         image: server.image,
         user_data: server.user_data.and_then(|data| STANDARD.decode(data).ok()),
-        nics: nics as Vec<Nic>,
+        nics,
     })
 }
 

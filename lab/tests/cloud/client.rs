@@ -1,0 +1,161 @@
+//! The product's own client against the cloud.
+
+use std::time::Duration;
+
+use lbsidecar::{
+    core::{
+        cloud::{FailureKind, Mark, ServerStatus},
+        ids::{IntentId, PoolName, ServerId},
+        settings::{CloneSettings, CloneSource},
+    },
+    openstack::{
+        Cloud, CopyRequest, LbPortRequest, Reach, Room,
+        settings::{CloudSettings, Credentials, Domain, Project, Tls},
+    },
+};
+use lbsidecar_lab::cloud::faults::What;
+use uuid::Uuid;
+
+use super::rig::Rig;
+
+fn client(rig: &Rig) -> Cloud {
+    let default = || Domain::Name("Default".into());
+    Cloud::new(CloudSettings {
+        auth_url: rig.cloud.urls().keystone.clone(),
+        credentials: Credentials::Password {
+            username: "admin".into(),
+            user_domain: default(),
+            password: "lab-admin".into(),
+            project: Project::Name("admin".into(), default()),
+        },
+        region: Some("microstack".into()),
+        interface: "public".into(),
+        tls: Tls::System,
+        timeout: Duration::from_secs(5),
+        origin: "test".into(),
+    })
+    .unwrap()
+}
+
+fn copy_of(base: ServerId) -> CopyRequest {
+    CopyRequest {
+        base,
+        name: "vm-clone".into(),
+        mark: Mark { pool: pool(), intent: IntentId(Uuid::new_v4()), generation: 1 },
+        settings: CloneSettings {
+            source: CloneSource::Image,
+            image: None,
+            flavor: None,
+            network: None,
+            key_name: None,
+            security_groups: None,
+            user_data: None,
+        },
+    }
+}
+
+fn pool() -> PoolName {
+    PoolName::try_new("web").unwrap()
+}
+
+#[tokio::test]
+async fn a_pool_grows_and_shrinks() {
+    let rig = Rig::start().await;
+    let url = rig.server("vm").await;
+    let cloud = client(&rig);
+    let reach = Reach::Fixed { network: None };
+    let base = cloud.find_server("vm").await.unwrap();
+    let request = copy_of(base.id);
+    assert_eq!(
+        cloud.room_for(base.id, &request.settings, &reach).await.unwrap(),
+        Room::Enough { memory_mib: 128 }
+    );
+
+    let clone = cloud.create_copy(&request).await.unwrap();
+    assert_eq!(cloud.find_intent(&pool(), request.mark.intent).await.unwrap(), Some(clone));
+    rig.until(&rig.nova(&format!("/servers/{clone}")), "/server/status", "ACTIVE".into()).await;
+    let facts = cloud.server(clone).await.unwrap().unwrap().facts(&reach);
+    assert_eq!((facts.status, &facts.mark), (ServerStatus::Active, &Some(request.mark)));
+    assert!(facts.address.is_some());
+
+    // The service's floating IP goes from the base to the load balancer, and back.
+    let port = rig.port_of(&url).await;
+    let floating = rig.floating_ip(&port["id"]).await;
+    let address = floating["floating_ip_address"].as_str().unwrap().parse().unwrap();
+    let floating = cloud.floating_ip(address).await.unwrap().unwrap();
+    let network = port["network_id"].as_str().unwrap().parse().unwrap();
+    let wish = LbPortRequest { pool: pool(), network, host: "lab".into(), security_groups: Vec::new() };
+    let lb = cloud.ensure_lb_port(&wish).await.unwrap();
+    assert_eq!(cloud.ensure_lb_port(&wish).await.unwrap(), lb);
+    cloud.associate(floating.id, lb.id).await.unwrap();
+    cloud.disassociate(floating.id).await.unwrap();
+
+    let external = rig.id(&rig.neutron("/networks"), "networks", "external").await.parse().unwrap();
+    let own = cloud.give_floating_ip(clone, &pool(), external).await.unwrap();
+    assert_eq!(cloud.floating_ips_of_pool(&pool()).await.unwrap().len(), 1);
+    cloud.release_floating_ip(own.id).await.unwrap();
+
+    cloud.stop(base.id).await.unwrap();
+    rig.until(&url, "/server/status", "SHUTOFF".into()).await;
+    cloud.delete(base.id).await.unwrap();
+    rig.until(&url, "/itemNotFound/code", 404.into()).await;
+    assert!(cloud.server(base.id).await.unwrap().is_none());
+    cloud.delete_port(lb.id).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_again_by_its_mark() {
+    let rig = Rig::start().await;
+    rig.server("vm").await;
+    let cloud = client(&rig);
+    let request = copy_of(cloud.find_server("vm").await.unwrap().id);
+    rig.fault("POST", "/servers$", What::LostReply { status: None });
+    let lost = cloud.create_copy(&request).await.unwrap_err();
+    assert_eq!(lost.kind(), FailureKind::Unknown, "{lost}");
+    assert!(cloud.find_intent(&pool(), request.mark.intent).await.unwrap().is_some());
+    assert_eq!(rig.cloud.journal().count("POST", "/servers"), 2, "the base, and the copy once");
+}
+
+#[tokio::test]
+async fn a_token_that_ended_is_renewed() {
+    let rig = Rig::start().await;
+    let cloud = client(&rig);
+    cloud.servers().await.unwrap();
+    rig.cloud.clock().advance(Duration::from_secs(3601));
+    cloud.servers().await.unwrap();
+    assert_eq!(rig.cloud.journal().count("POST", "/auth/tokens"), 3, "the rig's, and two of the client's");
+}
+
+#[tokio::test]
+async fn no_room_is_said_before_anything_is_asked_for() {
+    let rig = Rig::start().await;
+    rig.server("vm").await;
+    let cloud = client(&rig);
+    let base = cloud.find_server("vm").await.unwrap().id;
+    let mut request = copy_of(base);
+    request.settings.flavor = Some("m1.overquota".into());
+    let room = cloud.room_for(base, &request.settings, &Reach::Floating).await.unwrap();
+    assert!(matches!(room, Room::None(_)), "{room:?}");
+    let refused = cloud.create_copy(&request).await.unwrap_err();
+    assert_eq!(refused.kind(), FailureKind::Capacity, "{refused}");
+    assert!(refused.request_id().is_some());
+}
+
+#[tokio::test]
+async fn a_snapshot_is_waited_for() {
+    let rig = Rig::start().await;
+    rig.server("vm").await;
+    let cloud = client(&rig);
+    let base = cloud.find_server("vm").await.unwrap().id;
+    let taken = tokio::spawn({
+        let cloud = cloud.clone();
+        async move { cloud.snapshot(base, &pool()).await }
+    });
+    while !taken.is_finished() {
+        rig.cloud.clock().advance(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let image = taken.await.unwrap().unwrap();
+    assert_eq!(cloud.snapshots(&pool()).await.unwrap().first().map(|image| image.id), Some(image));
+    cloud.delete_image(image).await.unwrap();
+}
