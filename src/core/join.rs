@@ -9,7 +9,7 @@ use super::{
     time::Timestamp,
     transition::{Kind, Stage, Transition},
     units::Weight,
-    view::{Purpose, RampBase},
+    view::Purpose,
 };
 
 /// Times that we look for a server whose creation was not answered, before we believe that it was not made. Nova's list may
@@ -23,8 +23,6 @@ const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 const CREATE_TRIES: u32 = 3;
 /// How long a server just created may be unknown to Nova's own reads.
 const READ_LAG: std::time::Duration = std::time::Duration::from_secs(15);
-/// Errors of a ramping member that are too few to judge it by.
-const FEW_ERRORS: u64 = 3;
 /// How long a member that could not be brought back is left alone.
 pub(super) const REJOIN_PAUSE: std::time::Duration = std::time::Duration::from_secs(300);
 
@@ -286,50 +284,8 @@ impl Machine {
         Turn::Do(Effect::Probe(member.backend_name()), Purpose::Stage)
     }
 
-    fn ramping(&mut self, now: Timestamp, t: &Transition, id: ServerId, step: usize, applied: bool) -> Turn {
-        let Some(name) = self.state.member(id).map(Member::backend_name) else {
-            return self.give_up(now, "the member is gone");
-        };
-        let ramp = &self.settings.transition.ramp;
-        let percent = ramp.get(step).copied().unwrap_or(100);
-        let weight = Weight::clamped(percent.saturating_mul(Weight::FULL.get()) / 100);
-        if !applied {
-            self.view.ramp_base = self.ramp_counters(id);
-            self.place(id, Place::Listed { weight });
-            self.enter(now, Stage::Ramping { step, applied: true }, format!("weight {weight}"));
-            if let Some(transition) = &mut self.state.transition {
-                transition.not_before = now;
-                transition.stage_since = now;
-            }
-            return Turn::Again;
-        }
-        if let Some(why) = self.ramp_breach(id) {
-            self.fail_listed(now, id, why);
-            return Turn::Again;
-        }
-        if self.view.lb_missing.is_some() {
-            return self.waits_for("HAProxy does not answer");
-        }
-        if self.view.is_down(&name) {
-            self.fail_listed(now, id, format!("HAProxy took it for down at weight {weight}"));
-            return Turn::Again;
-        }
-        if !self.view.is_up(&name) {
-            // Somebody reloaded HAProxy, and the new worker has not checked it yet.
-            return self.waits_for("waiting for the next health check");
-        }
-        if step + 1 < ramp.len() {
-            if now.since(t.stage_since) < self.settings.transition.ramp_step {
-                return Turn::Wait;
-            }
-            self.enter(now, Stage::Ramping { step: step + 1, applied: false }, "next weight");
-            return Turn::Again;
-        }
-        self.joined(now, t, id)
-    }
-
     /// It carries its full share.
-    fn joined(&mut self, now: Timestamp, transition: &Transition, id: ServerId) -> Turn {
+    pub(super) fn joined(&mut self, now: Timestamp, transition: &Transition, id: ServerId) -> Turn {
         let Some(member) = self.state.member_mut(id) else { return self.give_up(now, "the member is gone") };
         member.serving_since = Some(now);
         let name = member.name.clone();
@@ -411,7 +367,7 @@ impl Machine {
     }
 
     /// A member on its way in turns out not to be fit.
-    fn fail_listed(&mut self, now: Timestamp, id: ServerId, why: String) {
+    pub(super) fn fail_listed(&mut self, now: Timestamp, id: ServerId, why: String) {
         let others = self.others_carry(id);
         let Some(transition) = &mut self.state.transition else { return };
         match &transition.kind {
@@ -446,50 +402,9 @@ impl Machine {
     }
 
     /// Ends a transition that has lost its object.
-    fn give_up(&mut self, now: Timestamp, why: &str) -> Turn {
+    pub(super) fn give_up(&mut self, now: Timestamp, why: &str) -> Turn {
         self.end(now, "given up", why, false);
         Turn::Again
-    }
-
-    fn ramp_counters(&self, id: ServerId) -> Option<RampBase> {
-        let (_, seen) = self.view.lb.as_ref()?;
-        let mut base = RampBase {
-            worker_pid: seen.worker_pid,
-            requests: 0,
-            errors: 0,
-            other_requests: 0,
-            other_errors: 0,
-        };
-        for member in &self.state.members {
-            let Some(server) = seen.servers.get(&member.backend_name()) else { continue };
-            let errors = server.errors.saturating_add(server.retries);
-            if member.id == id {
-                base.requests = server.requests;
-                base.errors = errors;
-            } else {
-                base.other_requests += server.requests;
-                base.other_errors += errors;
-            }
-        }
-        Some(base)
-    }
-
-    /// Whether the ramping member fails clearly more often than the others since the step began.
-    fn ramp_breach(&self, id: ServerId) -> Option<String> {
-        let (before, after) = (self.view.ramp_base.as_ref()?, self.ramp_counters(id)?);
-        if before.worker_pid != after.worker_pid {
-            // Another worker counts from zero.
-            return None;
-        }
-        let errors = after.errors.saturating_sub(before.errors);
-        let requests = after.requests.saturating_sub(before.requests).max(errors).max(1);
-        let other_errors = after.other_errors.saturating_sub(before.other_errors);
-        let other_requests = after.other_requests.saturating_sub(before.other_requests).max(1);
-        let rate = errors as f64 / requests as f64;
-        let other_rate = other_errors as f64 / other_requests as f64;
-        (errors >= FEW_ERRORS && rate > 2.0 * other_rate + 0.01).then(|| {
-            format!("{errors} of {requests} requests to it failed or were retried, against {other_errors} of {other_requests} elsewhere")
-        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! the order of a hash map. Time comes in as [`time::Timestamp`], the world comes in as [`event::Event`]s, and all that goes out
 //! are [`event::Effect`]s. That is what lets a test replay any incident and a simulation try a million of them.
 //!
-//! Where to look: [`machine`] is the loop; [`votes`] decides; [`join`] and [`leave`] are the way in and out, stage by stage, by the
+//! Where to look: [`machine`] is the loop; [`votes`] decides; [`join`] (with [`ramp`]) and [`leave`] are the way in and out, stage by stage, by the
 //! table in [`transition`]; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
 //! [`state`] is what survives a crash and [`view`] what can be seen again.
 
@@ -19,6 +19,7 @@ mod join;
 pub mod lb;
 mod leave;
 pub mod machine;
+mod ramp;
 pub mod recover;
 pub mod sampler;
 pub mod settings;
