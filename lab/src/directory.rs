@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +22,12 @@ use crate::{
 
 /// Longest path that a Unix socket's address takes, less the longest of our socket names.
 const LONGEST: usize = 107 - "/control.sock".len();
+
+/// The lab's first process and its start time.
+const INIT: &str = "init.pid";
+const PLAN: &str = "plan.json";
+const ENV: &str = "env.json";
+const PUBLISHED: &str = "published.json";
 
 /// Where one lab keeps what is needed to find, enter and end it.
 #[derive(Debug, Clone)]
@@ -56,13 +63,56 @@ impl Directory {
         Ok(Self { path })
     }
 
-    /// Makes it, readable by its owner only.
+    /// Makes it, readable by its owner only. A directory that is there already must be empty or a former lab's, and ours.
     pub(crate) fn create(&self) -> Result<()> {
+        let path = self.path.display();
         let create = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        create(&self.path)
-            .and_then(|()| fs::set_permissions(&self.path, fs::Permissions::from_mode(0o700)))
-            .and_then(|()| create(&self.guests()))
-            .with_context(|| format!("failed to create the lab's directory {}", self.path.display()))
+        create(&self.path).with_context(|| format!("failed to create the lab's directory {path}"))?;
+        let owner = fs::metadata(&self.path).map(|facts| facts.uid());
+        ensure!(
+            owner.is_ok_and(|owner| owner == getuid().as_raw()),
+            "the lab's directory {path} is another user's: choose another with --dir"
+        );
+        let mut entries = fs::read_dir(&self.path).with_context(|| format!("failed to read {path}"))?;
+        ensure!(
+            entries.next().is_none() || self.log().exists(),
+            "{path} is not empty and no lab's directory: choose another with --dir"
+        );
+        self.clear()?;
+        create(&self.guests()).with_context(|| format!("failed to create {}", self.guests().display()))
+    }
+
+    /// Removes what a lab leaves in it, and the directory itself when nothing else is there.
+    pub(crate) fn remove(&self) -> Result<()> {
+        self.clear()?;
+        for path in [self.log(), self.lock()] {
+            remove(&path)?;
+        }
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => {
+                Err(error).with_context(|| format!("failed to remove {}", self.path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all but the log and the lock.
+    fn clear(&self) -> Result<()> {
+        let files = [INIT, PLAN, ENV, PUBLISHED].map(|name| self.path.join(name));
+        for path in
+            files.into_iter().chain([self.control(), self.forward(), self.initramfs(), self.libvirt_log()])
+        {
+            remove(&path)?;
+        }
+        for path in [self.guests(), self.state()] {
+            match fs::remove_dir_all(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("failed to remove {}", path.display()))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Its path.
@@ -95,6 +145,16 @@ impl Directory {
         self.path.join("guests")
     }
 
+    /// State of the daemons that run in the lab.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    /// What libvirtd writes.
+    pub(crate) fn libvirt_log(&self) -> PathBuf {
+        self.path.join("libvirtd.log")
+    }
+
     /// The initramfs that guests share.
     pub(crate) fn initramfs(&self) -> PathBuf {
         self.path.join("initramfs")
@@ -102,45 +162,44 @@ impl Directory {
 
     /// Leaves the plan for the lab's processes.
     pub(crate) fn write_plan(&self, plan: &Plan) -> Result<()> {
-        self.write("plan.json", &serde_json::to_string(plan)?)
+        self.write(PLAN, &serde_json::to_string(plan)?)
     }
 
     /// The plan that `up` left.
     pub(crate) fn read_plan(&self) -> Result<Plan> {
-        serde_json::from_str(&self.read("plan.json")?).context("failed to understand the lab's plan.json")
+        serde_json::from_str(&self.read(PLAN)?).context("failed to understand the lab's plan.json")
     }
 
     /// Says which ports of the host lead into the lab.
     pub(crate) fn write_published(&self, published: &[Publication]) -> Result<()> {
-        self.write("published.json", &serde_json::to_string(published)?)
+        self.write(PUBLISHED, &serde_json::to_string(published)?)
     }
 
     /// The ports of the host that lead into the lab.
     pub(crate) fn read_published(&self) -> Result<Vec<Publication>> {
-        serde_json::from_str(&self.read("published.json")?)
-            .context("failed to understand the lab's published.json")
+        serde_json::from_str(&self.read(PUBLISHED)?).context("failed to understand the lab's published.json")
     }
 
     /// Leaves the variables that programs in the lab need.
     pub(crate) fn write_env(&self, variables: &BTreeMap<String, String>) -> Result<()> {
-        self.write("env.json", &serde_json::to_string_pretty(variables)?)
+        self.write(ENV, &serde_json::to_string_pretty(variables)?)
     }
 
     /// The variables that programs in the lab need.
     pub(crate) fn read_env(&self) -> Result<BTreeMap<String, String>> {
-        let text = self.read("env.json").context("is the lab up?")?;
+        let text = self.read(ENV).context("is the lab up?")?;
         serde_json::from_str(&text).context("failed to understand the lab's env.json")
     }
 
     /// Says which process is the lab's first.
     pub(crate) fn write_init(&self, pid: Pid) -> Result<()> {
         let started = started(pid).context("the lab's first process ended at once")?;
-        self.write("init.pid", &format!("{pid} {started}\n"))
+        self.write(INIT, &format!("{pid} {started}\n"))
     }
 
     /// The lab's first process, when the lab lives. Its start time tells it from a stranger with the same number.
     pub(crate) fn init(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.path.join("init.pid")).ok()?;
+        let text = fs::read_to_string(self.path.join(INIT)).ok()?;
         let (pid, then) = text.trim().split_once(' ')?;
         let pid = Pid::from_raw(pid.parse().ok()?);
         (started(pid).as_deref() == Some(then)).then_some(pid)
@@ -179,6 +238,16 @@ impl Directory {
     fn read(&self, name: &str) -> Result<String> {
         let path = self.path.join(name);
         fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    }
+}
+
+/// Removes a file that may be there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("failed to remove {}", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

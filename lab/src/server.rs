@@ -21,7 +21,7 @@ pub(crate) fn run(directory: &Directory) -> Result<()> {
     let plan = directory.read_plan()?;
     let world = World::start(WorldSettings {
         guests: directory.guests(),
-        libvirt_log: directory.path().join("libvirtd.log"),
+        libvirt_log: directory.libvirt_log(),
         image: plan.image,
         accelerator: plan.accelerator,
     })?;
@@ -101,7 +101,7 @@ fn variables(directory: &Directory, urls: &Urls, password: &str) -> BTreeMap<Str
         ("LIBVIRT_DEFAULT_URI", "qemu:///system"),
         ("LBSIDECAR_GUESTS_URIS", "qemu:///system"),
         // The host's would be used, which an ordinary user may not write and root should not.
-        ("LBSIDECAR_DAEMON_STATE_DIR", &directory.path().join("state").to_string_lossy()),
+        ("LBSIDECAR_DAEMON_STATE_DIR", &directory.state().to_string_lossy()),
         ("LBSIDECAR_LAB_DIR", &directory.path().to_string_lossy()),
     ]
     .into_iter()

@@ -1,7 +1,7 @@
 //! `env`, `status` and `down`.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io::Read,
     os::unix::net::UnixStream,
     thread,
@@ -37,9 +37,9 @@ pub(super) fn status(directory: &Directory) -> Result<()> {
     Ok(())
 }
 
-/// Ends the lab and removes its directory; says nothing when there is none.
+/// Ends the lab and removes its files; says nothing when there is none.
 pub(super) fn down(directory: &Directory) -> Result<()> {
-    if !directory.lock().exists() {
+    if !directory.log().exists() || !directory.lock().exists() {
         return Ok(());
     }
     directory.kill_init()?;
@@ -61,6 +61,5 @@ pub(super) fn down(directory: &Directory) -> Result<()> {
         directory.kill_init()?;
         thread::sleep(Duration::from_millis(20));
     }
-    fs::remove_dir_all(directory.path())
-        .with_context(|| format!("failed to remove {}", directory.path().display()))
+    directory.remove()
 }

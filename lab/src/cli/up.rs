@@ -21,8 +21,9 @@ use crate::{
 
 /// Stands for [`USUAL_PORTS`] on the command line.
 pub(super) const USUAL: &str = "usual";
-/// The service, HAProxy's statistics page and the daemon's page, as the demo has them.
-const USUAL_PORTS: [&str; 3] = ["8080:10.20.20.100:80", "8404:127.0.0.1:8404", "9180:127.0.0.1:9180"];
+/// The service on a lab's first floating IP; HAProxy's statistics page, in the default pool's namespace; the daemon's page.
+const USUAL_PORTS: [&str; 3] =
+    ["8080:10.20.20.11:80", "8404:lbsidecar-default/127.0.0.1:8404", "9180:127.0.0.1:9180"];
 /// Programs that the lab calls, and the packages that have them.
 const PROGRAMS: [(&str, &str); 7] = [
     ("busybox", "busybox-static"),
@@ -58,11 +59,6 @@ pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Public
     let started = Instant::now();
     check().map_err(|error| Missing(format!("{error:#}")))?;
     ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
-    directory.create()?;
-    // What a lab that was killed has left.
-    let _ = fs::remove_file(directory.control());
-    let _ = fs::remove_file(directory.forward());
-    let _ = fs::remove_dir_all(directory.guests());
     directory.create()?;
 
     let cache = cache()?;

@@ -1,6 +1,7 @@
 //! The lab from outside: up, a guest and its floating IP, commands inside, down; and every way to die leaves nothing.
 
 use std::{
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -115,4 +116,50 @@ fn whichever_of_its_processes_is_killed_nothing_is_left() {
         eventually(Duration::from_secs(5), victim, || spaces.inhabitants().is_empty().then_some(()));
         assert_eq!(processes_with(&lab.directory()), Vec::<String>::new(), "after {victim}");
     }
+}
+
+#[test]
+fn a_lab_in_the_foreground_ends_with_the_process_that_started_it() {
+    let Some(lab) = Lab::up() else { return };
+    let directory = lab.directory().with_file_name("foreground");
+    let foreground = |verb: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lbsidecar-lab"));
+        command.arg("--dir").arg(&directory).args(verb).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    };
+    let mut up = foreground(&["up", "--foreground"]).spawn().unwrap();
+    // Beside another lab, on the same addresses.
+    eventually(Duration::from_secs(20), "ready", || {
+        foreground(&["status"]).status().unwrap().success().then_some(())
+    });
+    let init = std::fs::read_to_string(directory.join("init.pid")).unwrap();
+    let spaces = Namespaces::of(init.split(' ').next().unwrap().parse().unwrap());
+    up.kill().unwrap();
+    up.wait().unwrap();
+    eventually(Duration::from_secs(5), "the end", || spaces.inhabitants().is_empty().then_some(()));
+    assert!(foreground(&["down"]).status().unwrap().success());
+    assert!(!directory.exists());
+    assert!(lab.exec(&["virsh", "list"]).is_ok());
+}
+
+#[test]
+fn a_directory_with_other_things_in_it_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::write(home.path().join("precious"), "").unwrap();
+    for verb in ["up", "down"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_lbsidecar-lab"))
+            .arg("--dir")
+            .arg(home.path())
+            .arg(verb)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            verb == "down"
+                || said.contains("is not empty and no lab's directory")
+                || output.status.code() == Some(69),
+            "{said}"
+        );
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
 }

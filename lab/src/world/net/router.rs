@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// For how long flows of a floating IP go on after it was led elsewhere.
-pub const GRACE: Duration = Duration::from_millis(300);
+pub const GRACE: Duration = Duration::from_secs(1);
 
 /// The router's namespace.
 fn netns(router: Uuid) -> String {
