@@ -284,7 +284,8 @@ fn causes(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     while let Some(error) = cause {
         let this = error.to_string();
-        if !text.ends_with(&this) && !(this.starts_with("client error (") && error.source().is_some()) {
+        let says_more = error.source().is_some() && this.starts_with("client error (");
+        if !says_more && !text.ends_with(&this) {
             let _ = write!(text, "{}{this}", if text.is_empty() { "" } else { ": " });
         }
         cause = error.source();

@@ -94,20 +94,20 @@ impl Cloud {
         Ok(ours.min_by_key(|server| server.created()).map(|server| server.id))
     }
 
-    /// Asks the guest to power off. A server that is off already is fine.
+    /// Asks the guest to power off. A server that is off, or on its way there, is fine.
     ///
     /// # Errors
     /// When Nova refuses, or does not answer well.
     pub async fn stop(&self, id: ServerId) -> Result<(), CloudError> {
-        self.power(id, "stop server", json!({"os-stop": null}), ServerStatus::Shutoff).await
+        self.power(id, "stop server", json!({"os-stop": null}), (ServerStatus::Shutoff, "powering-off")).await
     }
 
-    /// Powers it on. A server that is on already is fine.
+    /// Powers it on. A server that is on, or on its way there, is fine.
     ///
     /// # Errors
     /// When Nova refuses, or does not answer well.
     pub async fn start(&self, id: ServerId) -> Result<(), CloudError> {
-        self.power(id, "start server", json!({"os-start": null}), ServerStatus::Active).await
+        self.power(id, "start server", json!({"os-start": null}), (ServerStatus::Active, "powering-on")).await
     }
 
     async fn power(
@@ -115,17 +115,22 @@ impl Cloud {
         id: ServerId,
         operation: &'static str,
         action: Value,
-        wanted: ServerStatus,
+        (wanted, under_way): (ServerStatus, &str),
     ) -> Result<(), CloudError> {
         let call =
             Call::post(Compute, operation, id, &["servers", &id.to_string(), "action"], action).repeatable();
         match self.client.send(&call).await {
             Ok(_) => Ok(()),
-            // "Cannot 'stop' instance while it is in vm_state stopped", also when our own first attempt did it.
-            Err(error) if error.kind() == FailureKind::Conflict => match self.server(id).await? {
-                Some(server) if server.status() == wanted && server.task_state.is_none() => Ok(()),
-                _ => Err(error),
-            },
+            // "Cannot 'stop' instance while it is in vm_state stopped", or "… in task_state powering-off" when the answer to our own
+            // first attempt was lost.
+            Err(error) if error.kind() == FailureKind::Conflict => {
+                let server = self.server(id).await?;
+                let done = server.is_some_and(|server| match server.task_state.as_deref() {
+                    None => server.status() == wanted,
+                    Some(task) => task == under_way,
+                });
+                if done { Ok(()) } else { Err(error) }
+            }
             Err(error) => Err(error),
         }
     }
