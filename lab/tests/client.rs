@@ -52,7 +52,7 @@ impl Rig {
             networking: Duration::from_millis(20),
             floating_ip: Duration::from_millis(20),
             deleted: Duration::from_millis(20),
-            power_sync: Duration::from_secs(20),
+            ..Pace::REAL
         };
         let lab =
             serve(Arc::new(NullDriver::default()), Options { pace, ..Options::default() }).await.unwrap();

@@ -10,6 +10,7 @@ use super::{
         Service::{self, Compute, Image as Glance, Network as Neutron},
     },
     error::CloudError,
+    versions::granted,
 };
 
 /// What was found.
@@ -61,14 +62,15 @@ impl Cloud {
         };
         let call = Call::get(service, "use", format!("{} service", service.kind()), &[path]).with("limit", 1);
         let url = self.client.endpoint(session, &call)?;
-        self.client.send(&call).await?;
+        let answer = self.client.send(&call).await?;
         let version = match service {
             Compute => {
-                let used = self.client.microversion(session, &url).await?;
-                let offered = self.client.version(session, service, &url).await?;
-                match offered.highest() {
-                    Some(highest) => format!("up to {highest}, {used} is used"),
-                    None => "2.0, without microversions".to_owned(),
+                let offered = self.client.version(session, service, &url).await?.highest();
+                match (offered, granted(&answer.headers)) {
+                    (Some(highest), Some(granted)) => format!("up to {highest}, {granted} is used"),
+                    // Something on the way may have dropped the header that asks for one.
+                    (Some(highest), None) => format!("up to {highest}, 2.1 is used"),
+                    (None, _) => "2.0, without microversions".to_owned(),
                 }
             }
             _ => url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default().to_owned(),

@@ -97,6 +97,11 @@ fn choose(version: &Version) -> Result<Microversion, String> {
     Ok(WANTED.clamp(lowest, highest))
 }
 
+/// The microversion by which Nova says that it answered.
+pub(super) fn granted(answer: &HeaderMap) -> Option<Microversion> {
+    answer.get("openstack-api-version")?.to_str().ok()?.strip_prefix("compute ")?.parse().ok()
+}
+
 impl Client {
     /// The microversion that this Nova is asked for, found out once.
     pub(super) async fn microversion(

@@ -202,6 +202,8 @@ async fn binding_without_the_right_says_what_is_missing() {
 #[tokio::test]
 async fn check_is_told_of_each_service_by_itself() {
     let stage = Stage::new().await;
+    let flavors = answer(200, "flavors").insert_header("openstack-api-version", "compute 2.9");
+    stage.once("GET", "compute/flavors", flavors).await;
     stage.on("GET", "compute/flavors", answer(200, "flavors")).await;
     stage.on("GET", "network/networks", answer(200, "networks")).await;
     stage.on("GET", "image/images", ResponseTemplate::new(500)).await;
@@ -212,5 +214,8 @@ async fn check_is_told_of_each_service_by_itself() {
     assert_eq!(compute.answer.as_ref().unwrap().version, "up to 2.93, 2.9 is used");
     assert_eq!(network.answer.as_ref().unwrap().version, "v2.0");
     assert!(network.answer.as_ref().unwrap().url.as_str().ends_with("/network/v2.0"));
+    let again = stage.cloud.services().await.unwrap();
+    let compute = again.services[0].answer.as_ref().unwrap();
+    assert_eq!(compute.version, "up to 2.93, 2.1 is used", "what was granted counts, not what was asked for");
     assert_eq!((image.service, image.answer.as_ref().unwrap_err().status()), (Service::Image, Some(500)));
 }
