@@ -1,6 +1,6 @@
 //! Rules about values that are each well formed: ranges, and how settings must agree with each other.
 
-use std::{cmp::Ordering, fmt::Display, path::Path, time::Duration};
+use std::{fmt::Display, path::Path, time::Duration};
 
 use super::{
     choices::{PlugWay, Way},
@@ -22,6 +22,13 @@ const ROUGH_SAMPLE: Duration = Duration::from_millis(500);
 const LONGEST_USER_DATA: u64 = 49_151;
 /// HAProxy binds `<path>.<pid>.tmp` first, and a Unix socket's path has at most 107 bytes.
 const LONGEST_RUN_DIR: usize = 75;
+
+/// How one value must lie to another.
+#[derive(Clone, Copy)]
+enum Bound {
+    Above,
+    NotBelow,
+}
 
 /// What the rules found.
 #[derive(Debug, Default)]
@@ -56,28 +63,26 @@ impl Findings {
         self.warnings.push(what.problem(why));
     }
 
-    /// `one` must be above (or, with `or_equal`, not below) `other`.
-    fn above<T: PartialOrd>(
+    /// Tells when `one` is not above `other` as it must be. The one that somebody set is to blame, and of two the first.
+    fn must<T: PartialOrd>(
         &mut self,
-        one: Option<&Sourced<T>>,
-        or_equal: bool,
-        other: Option<&Sourced<T>>,
+        one: &Option<Sourced<T>>,
+        bound: Bound,
+        other: &Option<Sourced<T>>,
         because: &str,
     ) {
         let (Some(one), Some(other)) = (one, other) else { return };
-        let order = one.value.partial_cmp(&other.value);
-        if order == Some(Ordering::Greater) || (or_equal && order == Some(Ordering::Equal)) {
+        let (holds, forward, backward) = match bound {
+            Bound::Above => (one.value > other.value, "must be above", "must be below"),
+            Bound::NotBelow => (one.value >= other.value, "must not be below", "must not be above"),
+        };
+        if holds {
             return;
         }
-        let relation = if or_equal { "must not be below" } else { "must be above" };
-        let why = format!("it {relation} {}: {because}", named(other));
-        // The one that somebody set is to blame, and of two that were set the first.
         if one.origin == Origin::Default && other.origin != Origin::Default {
-            let relation = if or_equal { "must not be above" } else { "must be below" };
-            let why = format!("it {relation} {}: {because}", named(one));
-            self.wrong(other, why);
+            self.wrong(other, format!("it {backward} {}: {because}", named(one)));
         } else {
-            self.wrong(one, why);
+            self.wrong(one, format!("it {forward} {}: {because}", named(other)));
         }
     }
 
@@ -88,18 +93,15 @@ impl Findings {
     }
 
     fn pool(&mut self, values: &Values) {
-        match &values.pool_clone {
-            None => {}
-            Some(clone) => {
-                if !clone.value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) {
-                    self.wrong(clone, "a VM's name that we make has only A-Z, a-z, 0-9, '-', '_' and '.'");
-                }
-                if clone.value.len() > 60 {
-                    self.wrong(clone, "longer than 60 characters");
-                }
-                if values.pool_base.as_ref().is_some_and(|base| base.value == clone.value) {
-                    self.wrong(clone, "it is the base's own name: the clone needs another");
-                }
+        if let Some(clone) = &values.pool_clone {
+            if !plain(&clone.value) {
+                self.wrong(clone, "a VM's name that we make has only A-Z, a-z, 0-9, '-', '_' and '.'");
+            }
+            if clone.value.len() > 60 {
+                self.wrong(clone, "longer than 60 characters");
+            }
+            if values.pool_base.as_ref().is_some_and(|base| base.value == clone.value) {
+                self.wrong(clone, "it is the base's own name: the clone needs another");
             }
         }
         if let Some(members) = values.pool_max_members.as_ref().filter(|members| members.value.get() < 2) {
@@ -108,9 +110,14 @@ impl Findings {
     }
 
     fn policy(&mut self, values: &Values) {
-        let (high, low) = (values.policy_high.as_ref(), values.policy_low.as_ref());
-        self.above(high, false, low, "else one value would vote for a clone and for the handover at once");
-        self.above(high, false, values.policy_margin.as_ref(), "else no handover could ever be allowed");
+        let (high, low) = (&values.policy_high, &values.policy_low);
+        self.must(
+            high,
+            Bound::Above,
+            low,
+            "else one value would vote for a clone and for the handover at once",
+        );
+        self.must(high, Bound::Above, &values.policy_margin, "else no handover could ever be allowed");
         if let (Some(high), Some(low)) = (high, low) {
             let (h, l) = (high.value.get(), low.value.get());
             let margin = values.policy_margin.as_ref().map_or(0.0, |m| m.value.get());
@@ -131,10 +138,10 @@ impl Findings {
                 );
             }
         }
-        self.above(
-            values.policy_interval.as_ref(),
-            true,
-            values.policy_sample.as_ref(),
+        self.must(
+            &values.policy_interval,
+            Bound::NotBelow,
+            &values.policy_sample,
             "an interval needs a sample",
         );
         if let Some(sample) = &values.policy_sample {
@@ -167,10 +174,10 @@ impl Findings {
                 self.wrong(ramp, "it must rise from at least 1 and end with 100, as in [1, 10, 50, 100]");
             }
         }
-        self.above(
-            values.transition_backoff_max.as_ref(),
-            true,
-            values.transition_backoff_first.as_ref(),
+        self.must(
+            &values.transition_backoff_max,
+            Bound::NotBelow,
+            &values.transition_backoff_first,
             "pauses grow",
         );
         if let (Some(deadline), Some(proofs), Some(interval)) =
@@ -185,16 +192,16 @@ impl Findings {
     }
 
     fn haproxy(&mut self, values: &Values) {
-        self.above(
-            values.haproxy_hard_stop_after.as_ref(),
-            false,
-            values.transition_drain_deadline.as_ref(),
+        self.must(
+            &values.haproxy_hard_stop_after,
+            Bound::Above,
+            &values.transition_drain_deadline,
             "else a worker of a former configuration is ended while a drain still waits for its sessions",
         );
-        self.above(
-            values.haproxy_hard_stop_after.as_ref(),
-            true,
-            values.haproxy_server_timeout.as_ref(),
+        self.must(
+            &values.haproxy_hard_stop_after,
+            Bound::NotBelow,
+            &values.haproxy_server_timeout,
             "else a reload could cut a request that is still legal",
         );
         if let (Some(drain), Some(longest)) =
@@ -217,7 +224,7 @@ impl Findings {
             }
         }
         if let Some(user) = &values.haproxy_stats_user
-            && !user.value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !plain(&user.value)
         {
             self.wrong(user, "use only A-Z, a-z, 0-9, '-', '_' and '.'");
         }
@@ -238,7 +245,6 @@ impl Findings {
                 );
             }
         }
-        let mode = values.vip_mode.as_ref().map(|mode| mode.value);
         if let (Some(stats), Some(admin)) = (&values.haproxy_stats_bind, &values.admin_listen)
             && stats.value == admin.value
         {
@@ -253,7 +259,9 @@ impl Findings {
             {
                 self.wrong(bind, format!("{} is in it twice", twice.1));
             }
-        } else if let (Some(Way::Static), None, Some(set)) = (mode, &values.vip_address, &values.vip_mode) {
+        } else if let (Some(set @ Sourced { value: Way::Static, .. }), None) =
+            (&values.vip_mode, &values.vip_address)
+        {
             self.wrong(
                 set,
                 "the address must be known: give it by vip.address (--vip) or haproxy.bind (--bind)",
@@ -324,6 +332,11 @@ fn readable(path: &Path) -> Result<u64, String> {
         file if file.is_file() => Ok(file.len()),
         _ => Err("it is not a file".to_owned()),
     }
+}
+
+/// Whether a name needs no quoting anywhere.
+fn plain(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 /// A setting's name and value, for a sentence about another one.

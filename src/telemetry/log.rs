@@ -8,6 +8,7 @@ use std::{
 };
 
 use tracing::level_filters::LevelFilter;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
 
 use super::settings::{LogFormat, LogSettings};
@@ -93,12 +94,17 @@ fn output(format: LogFormat) -> Output {
     match format {
         LogFormat::Json => stderr.json().flatten_event(true).with_current_span(false).boxed(),
         LogFormat::Auto if journal_takes_stderr() => match tracing_journald::layer() {
-            Ok(journal) => journal.with_field_prefix(None).boxed(),
+            Ok(journal) => journal.with_field_prefix(None).with_priority_mappings(priorities()).boxed(),
             // The journal's own stamp is enough.
             Err(_) => stderr.with_ansi(false).without_time().boxed(),
         },
         LogFormat::Auto | LogFormat::Text => stderr.with_ansi(colour()).boxed(),
     }
+}
+
+/// The journal's words for our levels, so that `journalctl -p info` shows what we call info.
+fn priorities() -> PriorityMappings {
+    PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() }
 }
 
 fn colour() -> bool {

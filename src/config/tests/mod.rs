@@ -223,6 +223,22 @@ fn all_mistakes_are_told_at_once() {
     );
 }
 
+proptest::proptest! {
+    #[test]
+    fn what_is_shown_can_be_read(millis in 0_u64..24 * 24 * 3_600_000, tenths in 10_u16..=1000, text in "\\PC{0,20}") {
+        use super::setting::{Raw, Setting};
+        use crate::core::units::Percent;
+        let unquoted = |shown: String| Raw::Text(shown.trim_matches('"').to_owned());
+        let duration = Duration::from_millis(millis);
+        proptest::prop_assert_eq!(Duration::read(&unquoted(duration.show())), Ok(duration));
+        let percent = Percent::clamped(f64::from(tenths) / 10.0);
+        proptest::prop_assert_eq!(Percent::read(&Raw::Number(percent.show())), Ok(percent));
+        // Nothing that somebody types breaks a reader.
+        let raw = Raw::Text(text);
+        let _ = (Duration::read(&raw), Percent::read(&raw), Vec::<u16>::read(&raw), SocketAddr::read(&raw));
+    }
+}
+
 #[test]
 fn the_example_sets_the_defaults() {
     let defaults = Machine::new().good("--clone vm-test-clone").effective();
