@@ -103,6 +103,12 @@ async fn the_loopback_address_only_reads_and_only_for_local_names() {
     let page = rig.tcp(&get("/")).await;
     is(&page, 200);
     assert!(page.contains("content-security-policy: default-src 'none'"), "{page}");
+    for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "<link", "src="] {
+        assert!(
+            !page.contains(sink),
+            "{sink}: what a VM is named must not become markup, and nothing comes from elsewhere"
+        );
+    }
     for (host, status) in [
         ("127.0.0.1:9", 200),
         ("[::1]:9", 200),

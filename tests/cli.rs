@@ -31,6 +31,7 @@ use lbsidecar::{
     exit::Exit,
     store::Store,
 };
+use nix::pty::{Winsize, openpty};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
@@ -351,6 +352,79 @@ fn watch_shows_view_after_view_until_it_is_told_to_end() {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// A terminal of the given size with `args` running in it, and what it shows until `enough` says so; then Ctrl-C, and the rest.
+fn in_a_terminal(dir: &Path, args: &[&str], enough: impl Fn(&str) -> bool) -> (String, Option<i32>) {
+    let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = openpty(&size, None).unwrap();
+    let ours = |fd: &std::os::fd::OwnedFd| Stdio::from(fd.try_clone().unwrap());
+    let mut child = Process::new(cargo_bin("lbsidecar"))
+        .arg("--run-dir")
+        .arg(dir)
+        .args(args)
+        .env_clear()
+        .env("TERM", "xterm-256color")
+        .env("TZ", "UTC")
+        .stdin(ours(&pty.slave))
+        .stdout(ours(&pty.slave))
+        .stderr(ours(&pty.slave))
+        .spawn()
+        .unwrap();
+    drop(pty.slave);
+    let mut terminal = fs::File::from(pty.master);
+    let (mut shown, mut interrupted) = (Vec::new(), false);
+    let mut chunk = [0; 8192];
+    // The read fails when the last program on the terminal has ended.
+    while let Ok(n @ 1..) = terminal.read(&mut chunk) {
+        shown.extend_from_slice(&chunk[..n]);
+        if !interrupted && enough(&String::from_utf8_lossy(&shown)) {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+            interrupted = true;
+        }
+    }
+    (String::from_utf8_lossy(&shown).into_owned(), child.wait().unwrap().code())
+}
+
+#[test]
+fn watch_on_a_terminal_redraws_in_place_and_leaves_the_terminal_as_it_was() {
+    let daemon = Daemon::start("balanced");
+    let args = ["status", "--watch", "0.1"];
+    let (shown, code) =
+        in_a_terminal(daemon.dir.path(), &args, |shown| shown.matches("lies between").count() >= 3);
+    assert_eq!(code, Some(0));
+    assert!(shown.contains("\x1b[1mweb\x1b[0m"), "no colours: {shown:?}");
+    let (hide, show) = ("\x1b[?25l", "\x1b[?25h");
+    assert_eq!((shown.matches(hide).count(), shown.matches(show).count()), (1, 1), "{shown:?}");
+    assert!(shown.ends_with(show), "{shown:?}");
+    // Each frame goes up exactly the lines that the one before went down.
+    let frames: Vec<&str> = shown.split("\x1b[J").filter(|frame| frame.contains("lies between")).collect();
+    for pair in frames.windows(2) {
+        let lines = pair[0].matches('\n').count();
+        assert!(pair[1].starts_with(&format!("\r\x1b[{lines}A")), "{:?}", pair[1]);
+    }
+}
+
+#[test]
+fn config_shows_each_setting_with_its_origin() {
+    let dir = TempDir::new().unwrap();
+    let clouds = "clouds: {it: {auth: {auth_url: \"http://127.0.0.1:9\", username: u, password: a-secret, project_name: p, \
+                  user_domain_name: Default, project_domain_name: Default}}}";
+    fs::write(dir.path().join("clouds.yaml"), clouds).unwrap();
+    fs::set_permissions(dir.path().join("clouds.yaml"), fs::Permissions::from_mode(0o600)).unwrap();
+    let run = |args: &[&str]| lbsidecar(dir.path()).current_dir(dir.path()).arg("config").args(args).assert();
+    let text = run(&["--clone", "c", "--high", "70"]);
+    assert_eq!(code(&text), Some(0), "{}", stderr(&text));
+    for line in ["policy.high = 70  # --high\n", "policy.low = 20\n"] {
+        assert!(stdout(&text).contains(line), "{line:?} is missing in {}", stdout(&text));
+    }
+    assert!(!stdout(&text).contains("a-secret"));
+    let json = run(&["--clone", "c", "--output", "json"]);
+    assert!(stdout(&json).contains("\"origin\": \"--clone\"") && !stdout(&json).contains("a-secret"));
+    assert!(stdout(&run(&["--example"])).contains("[policy]"));
+    let wrong = run(&["--high", "10"]);
+    assert_eq!(code(&wrong), Some(78), "two mistakes, one of them in no flag: {}", stderr(&wrong));
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Look at everything that `run` needs, and say what is missing; changes nothing
     Check(Box<CheckArgs>),
+    /// Show every setting as it holds, and where it comes from
+    Config(Box<ConfigArgs>),
     /// Print the configuration that HAProxy gets for the pool as it is now
     Render(Box<RenderArgs>),
     /// Add a member now
@@ -116,6 +118,17 @@ pub(super) struct CheckArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct ConfigArgs {
+    #[command(flatten)]
+    pub(super) out: OutputArgs,
+    /// Print a configuration file with every key, its meaning and its default instead
+    #[arg(long)]
+    pub(super) example: bool,
+    #[command(flatten)]
+    pub(super) flags: Flags,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct RenderArgs {
     /// Have HAProxy read it first (`haproxy -c`)
     #[arg(long)]
@@ -150,6 +163,15 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_command_line_that_every_user_has_seen_is_taken() {
+        let line =
+            "lbsidecar run --clone vm-test-clone --high 60 --low 20 --min-up 4 --min-down 4 --metric max";
+        let Command::Run(flags) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((flags.clone.as_deref(), flags.high.as_deref()), (Some("vm-test-clone"), Some("60")));
+        assert_eq!((flags.min_up.as_deref(), flags.metric.as_deref()), (Some("4"), Some("max")));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod operate;
 mod out;
 mod render;
 mod run;
+mod show_config;
 mod status;
 mod status_text;
 mod table;
@@ -64,6 +65,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&config::places(&places, &Env::of_process())?, &args),
         Command::Explain(args) => explain::run(&client(&places)?, &args),
         Command::Check(args) => check::run(&args),
+        Command::Config(args) => show_config::run(&args),
         Command::Render(args) => render::run(&args),
         Command::ScaleOut => operate::run(&client(&places)?, crate::core::event::Command::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, crate::core::event::Command::Handover),
