@@ -59,7 +59,7 @@ impl Haproxy {
             if !force {
                 return Err(HaproxyError::Edited { path: self.file.path() });
             }
-            self.file.keep("edited", text)?;
+            self.file.write(&self.file.beside("edited"), text)?;
         }
         let ran = running.description.generation;
         let same = self.template.render(&self.settings, model, ran)?;
@@ -140,12 +140,13 @@ impl Haproxy {
             return Ok(());
         }
         let staged = self.file.stage(&text)?;
-        if let Err(refusal) = check::accepts(&self.settings.binary, staged.path()).await? {
-            let kept = self.file.keep("rejected", &text)?;
-            self.file.keep("rejected.log", &refusal.log)?;
+        if let Err(refusal) = check::accepts(&self.settings.binary, &staged).await? {
+            let kept = self.file.beside("rejected");
+            self.file.commit(&kept)?;
+            self.file.write(&self.file.beside("rejected.log"), &refusal.log)?;
             return Err(HaproxyError::Rejected { kept, why: refusal.why });
         }
-        self.file.commit(staged, &self.file.path())?;
+        self.file.commit(&self.file.path())?;
         self.written = Some(text);
         Ok(())
     }
@@ -154,7 +155,7 @@ impl Haproxy {
     pub(super) fn keep_good(&self) -> Result<(), HaproxyError> {
         match self.file.read()? {
             OnDisk::Ours(text) if self.file.last_known_good().as_ref() != Some(&text) => {
-                self.file.keep("lkg", &text).map(drop)
+                self.file.write(&self.file.beside("lkg"), &text)
             }
             _ => Ok(()),
         }
@@ -167,7 +168,7 @@ impl Haproxy {
             return "the worker before serves on, but there is no known good file to put back".into();
         };
         let restored = async {
-            self.file.commit(self.file.stage(&good)?, &self.file.path())?;
+            self.file.write(&self.file.path(), &good)?;
             self.written = Some(good);
             // A worker with the new file may have come up after all, or may still do so.
             self.reload(&before.description).await.map_err(HaproxyError::Unconfirmed)?;

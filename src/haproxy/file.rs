@@ -6,12 +6,11 @@
 use std::{
     fs, io,
     io::Write,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use super::error::HaproxyError;
 
@@ -70,7 +69,7 @@ impl ConfigFile {
         self.dir.join("haproxy.cfg")
     }
 
-    /// `haproxy.cfg.<suffix>`: `lkg`, `rejected`, `rejected.log` or `edited`.
+    /// `haproxy.cfg.<suffix>`: `new`, `lkg`, `rejected`, `rejected.log` or `edited`.
     pub(super) fn beside(&self, suffix: &str) -> PathBuf {
         self.dir.join(format!("haproxy.cfg.{suffix}"))
     }
@@ -88,48 +87,47 @@ impl ConfigFile {
         }
     }
 
-    /// Puts `text` into a new file in the same directory, on disk and readable by us alone (as temporary files are), but under
-    /// no name that counts.
-    pub(super) fn stage(&self, text: &str) -> Result<NamedTempFile, HaproxyError> {
-        let path = self.path();
-        let failed = |operation| {
-            let path = path.clone();
-            move |source| HaproxyError::File { operation, path, source }
+    /// Puts `text` into `haproxy.cfg.new`, on disk and readable by us alone. There is one writer, so the name is free.
+    pub(super) fn stage(&self, text: &str) -> Result<PathBuf, HaproxyError> {
+        let path = self.beside("new");
+        let write = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+            // What an interrupted run left behind could have other rights.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
         };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .map_err(failed("create the directory of"))?;
-        let mut staged = tempfile::Builder::new()
-            .prefix(".haproxy.cfg.")
-            .tempfile_in(&self.dir)
-            .map_err(failed("create a new version of"))?;
-        staged.write_all(text.as_bytes()).map_err(failed("write a new version of"))?;
-        staged.as_file().sync_all().map_err(failed("sync a new version of"))?;
-        Ok(staged)
+        match write() {
+            Ok(()) => Ok(path),
+            Err(source) => Err(HaproxyError::File { operation: "write", path, source }),
+        }
     }
 
-    /// Gives a staged file its name, and makes that last.
-    pub(super) fn commit(&self, staged: NamedTempFile, path: &Path) -> Result<(), HaproxyError> {
-        let failed =
-            |operation| move |source| HaproxyError::File { operation, path: path.to_owned(), source };
-        staged.persist(path).map_err(|error| failed("replace")(error.error))?;
-        fs::File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed("sync the directory of"))
+    /// Gives the staged file the name `path`, and makes that last.
+    pub(super) fn commit(&self, path: &Path) -> Result<(), HaproxyError> {
+        fs::rename(self.beside("new"), path)
+            .and_then(|()| fs::File::open(&self.dir)?.sync_all())
+            .map_err(|source| HaproxyError::File { operation: "replace", path: path.to_owned(), source })
     }
 
-    /// Writes a file beside `haproxy.cfg`.
-    pub(super) fn keep(&self, suffix: &str, text: &str) -> Result<PathBuf, HaproxyError> {
-        let path = self.beside(suffix);
-        self.commit(self.stage(text)?, &path)?;
-        Ok(path)
+    /// Writes a file at once.
+    pub(super) fn write(&self, path: &Path, text: &str) -> Result<(), HaproxyError> {
+        self.stage(text)?;
+        self.commit(path)
     }
 }
 
 fn read(path: &Path) -> Result<OnDisk, HaproxyError> {
-    match fs::read_to_string(path) {
-        Ok(text) if is_sealed(&text) => Ok(OnDisk::Ours(text)),
-        Ok(text) => Ok(OnDisk::Edited(text)),
+    match fs::read(path) {
+        Ok(bytes) => {
+            // What is not text is not ours either.
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(if is_sealed(&text) { OnDisk::Ours(text) } else { OnDisk::Edited(text) })
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(OnDisk::Missing),
         Err(source) => Err(HaproxyError::File { operation: "read", path: path.to_owned(), source }),
     }
@@ -147,7 +145,7 @@ mod tests {
         let file = ConfigFile::new(dir.path().join("made/on/demand"));
         assert_eq!(file.read().unwrap(), OnDisk::Missing);
         let text = seal("global\n    maxconn 5");
-        file.commit(file.stage(&text).unwrap(), &file.path()).unwrap();
+        file.write(&file.path(), &text).unwrap();
         assert_eq!(file.read().unwrap(), OnDisk::Ours(text.clone()));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         for edited in [
@@ -160,5 +158,7 @@ mod tests {
             fs::write(file.path(), &edited).unwrap();
             assert_eq!(file.read().unwrap(), OnDisk::Edited(edited));
         }
+        fs::write(file.path(), b"global\xff\n").unwrap();
+        assert!(matches!(file.read().unwrap(), OnDisk::Edited(_)));
     }
 }

@@ -80,7 +80,7 @@ impl Haproxy {
             bind::free(address, self.settings.netns.as_deref())?;
         }
         if let OnDisk::Edited(text) = on_disk {
-            self.file.keep("edited", text)?;
+            self.file.write(&self.file.beside("edited"), text)?;
         }
         self.install(&rendered.text).await?;
         let pid = self.launch(&rendered.description).await?;

@@ -3,7 +3,12 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use lbsidecar::{
-    core::{cloud::FailureKind, ids::BackendName, lb::LbModel},
+    core::{
+        cloud::FailureKind,
+        ids::BackendName,
+        lb::{LbMode, LbModel, LbServer},
+        units::Weight,
+    },
     haproxy::{
         Haproxy, HaproxyError, HaproxySettings,
         settings::{ServiceMode, StatsPage},
@@ -73,12 +78,14 @@ fn the_same_input_gives_the_same_text() {
     assert_eq!(rendered(fixed(), &two_servers()), rendered(fixed(), &two_servers()));
 }
 
+type Change = fn(&mut HaproxySettings);
+
 #[test]
 fn nothing_from_outside_becomes_a_directive() {
     for evil in ["a\n    server x 1.2.3.4:80", "a b", "a#b", "a\"b", "a'b", "a{b", "", "a\\b", "a$b", "ä"] {
         assert!(BackendName::try_new(evil).is_err(), "{evil:?} must not name a server");
     }
-    let changes: [(&str, fn(&mut HaproxySettings)); 10] = [
+    let changes: [(&str, Change); 10] = [
         ("check.path", |s| s.check.path = "/\n    server x 1.2.3.4:80".into()),
         ("check.path", |s| s.check.path = "/a b".into()),
         ("check.path", |s| s.check.path = "healthz".into()),
@@ -97,6 +104,20 @@ fn nothing_from_outside_becomes_a_directive() {
         assert!(matches!(&error, HaproxyError::Setting { key: found, .. } if *found == key), "{error}");
         assert_eq!(error.kind(), FailureKind::Permanent);
     }
+}
+
+#[test]
+fn odd_names_are_only_names() {
+    let servers = ["-f-00000001", "--", ".", "_", "if", "{", "app", "probe"]
+        .iter()
+        .filter_map(|name| BackendName::try_new(*name).ok())
+        .map(|name| LbServer {
+            name,
+            address: "192.0.2.1:80".parse().unwrap(),
+            weight: Weight::FULL,
+            mode: LbMode::Ready,
+        });
+    rendered(fixed(), &LbModel { servers: servers.collect() });
 }
 
 #[test]
