@@ -11,6 +11,7 @@ use super::{
 use crate::core::{
     ids::BackendName,
     lb::{LbAdmin, LbMode, LbModel, LbServer},
+    units::Weight,
 };
 
 impl Haproxy {
@@ -19,7 +20,7 @@ impl Haproxy {
     ///
     /// What takes more traffic comes first: there is no moment in which nobody is usable because one was drained before another
     /// got its weight.
-    async fn order_all(&self, pid: u32, model: &LbModel) -> Result<(), HaproxyError> {
+    async fn order_all(&self, pid: u32, model: &LbModel, read_back: ReadBack) -> Result<(), HaproxyError> {
         let states = self.master.servers(pid).await?;
         let (mut more, mut less) = (Vec::new(), Vec::new());
         for server in &model.servers {
@@ -39,6 +40,13 @@ impl Haproxy {
                 less.push((name, Order::Maint));
             }
         }
+        // A worker that knows nobody who stays goes on with those that it knows: after the reload it still has clients.
+        let somebody_stays = model.servers.iter().any(|server| {
+            server.mode == LbMode::Ready && server.weight > Weight::ZERO && states.contains_key(&server.name)
+        });
+        if read_back == ReadBack::No && !somebody_stays {
+            less.clear();
+        }
         for (name, order) in more.into_iter().chain(less) {
             self.master.order(pid, name, order).await?;
         }
@@ -57,7 +65,7 @@ impl Haproxy {
 
     async fn settle_once(&self, model: &LbModel, read_back: ReadBack) -> Result<(), HaproxyError> {
         let pid = self.master.current().await?;
-        self.order_all(pid, model).await?;
+        self.order_all(pid, model, read_back).await?;
         if read_back == ReadBack::Yes
             && let Some(difference) = difference(&self.master.servers(pid).await?, model)
         {

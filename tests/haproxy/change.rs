@@ -2,6 +2,11 @@
 
 use lbsidecar::core::lb::LbAdmin;
 
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
 use crate::support::{Member, Rig, get, model, server};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,4 +55,39 @@ async fn a_member_comes_gets_weight_drains_and_leaves() {
     assert_eq!(rig.haproxy.apply(&model([clone.ready(100)]), false).await.unwrap(), 3);
     let seen = rig.haproxy.observe().await.unwrap();
     assert!(server(&seen, &base).is_none_or(|base| !base.listed && !base.usable_by_old_worker));
+}
+
+/// A client that rests while HAProxy is reloaded, and then uses its connection again: the request must be answered.
+#[tokio::test]
+async fn a_resting_client_survives_a_reload() {
+    async fn ask(client: &mut TcpStream) -> String {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = client.read(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer[..length]).into_owned()
+    }
+    let mut rig = Rig::with(|settings| settings.keep_alive_timeout = std::time::Duration::from_secs(10));
+    let [base, clone, third] = [Member::start("a").await, Member::start("b").await, Member::start("c").await];
+    rig.haproxy.ensure_running(&model([base.ready(100), clone.ready(100)])).await.unwrap();
+    let mut client = TcpStream::connect(rig.service()).await.unwrap();
+    assert!(ask(&mut client).await.contains("200 OK"));
+    rig.haproxy.apply(&model([clone.ready(100)]), false).await.unwrap();
+    let seen = rig.haproxy.observe().await.unwrap();
+    assert_eq!(seen.old_workers.len(), 1, "the client keeps it alive");
+    // The old worker knows the leaver, and sends nothing there any more.
+    assert!(!server(&seen, &base).unwrap().usable_by_old_worker);
+    let answer = ask(&mut client).await;
+    assert!(answer.contains("200 OK") && answer.to_lowercase().contains("connection: close"), "{answer:?}");
+    assert!(answer.ends_with("b\n"), "{answer:?}");
+
+    // One replaced by another at once: for its resting client the old worker must keep the one that it knows.
+    let mut client = TcpStream::connect(rig.service()).await.unwrap();
+    assert!(ask(&mut client).await.ends_with("b\n"));
+    rig.haproxy.apply(&model([clone.drain(), third.ready(100)]), false).await.unwrap();
+    rig.haproxy.apply(&model([third.ready(100)]), false).await.unwrap();
+    let seen = rig.haproxy.observe().await.unwrap();
+    assert!(server(&seen, &clone).unwrap().usable_by_old_worker);
+    assert!(ask(&mut client).await.ends_with("b\n"));
+    rig.until("alone", |seen| seen.old_workers.is_empty() && server(seen, &clone).is_none()).await;
+    assert!(get(rig.service(), "/").await.unwrap().1.ends_with("c\n"));
 }

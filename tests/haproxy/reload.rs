@@ -122,7 +122,8 @@ async fn changes_get_through_a_storm_of_reloads() {
 
 #[tokio::test]
 async fn a_member_that_is_down_stays_down_over_our_reload() {
-    let mut rig = Rig::new();
+    // The first check of a new worker comes late enough to see what it does until then.
+    let mut rig = Rig::with(|settings| settings.check.interval = Duration::from_secs(2));
     let (good, sick, new) =
         (Member::start("good").await, Member::start_sick("sick").await, Member::start("new").await);
     rig.haproxy.ensure_running(&model([good.ready(100), sick.ready(100)])).await.unwrap();
