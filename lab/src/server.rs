@@ -64,7 +64,8 @@ fn options() -> Options {
     options.host.vcpus =
         thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
     if let Some(memory) = memory_mib() {
-        options.host.memory_mib = memory;
+        // Not more than that, or the flavor that fits no host would fit this one.
+        options.host.memory_mib = memory.min(16 * 1024);
     }
     options
 }

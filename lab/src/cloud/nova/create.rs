@@ -89,8 +89,8 @@ fn draft(call: &Call, state: &mut State, body: &Value) -> Result<Server, ApiErro
     }
     let name = text(&wanted, "name").map(str::trim).filter(|name| !name.is_empty());
     let name = name.ok_or_else(|| missing("'name'", &wanted))?.to_owned();
-    let flavor = wanted.get("flavorRef").ok_or_else(|| missing("'flavorRef'", &wanted))?;
-    let flavor = flavor.as_str().map_or_else(|| flavor.to_string(), str::to_owned);
+    let flavor_id = wanted.get("flavorRef").ok_or_else(|| missing("'flavorRef'", &wanted))?;
+    let flavor_id = flavor_id.as_str().map_or_else(|| flavor_id.to_string(), str::to_owned);
     let networks = wanted.get("networks");
     if networks.is_none() && call.micro.0 >= 37 {
         return Err(missing("'networks'", &wanted));
@@ -106,9 +106,8 @@ fn draft(call: &Call, state: &mut State, body: &Value) -> Result<Server, ApiErro
     }
     let metadata = metadata(wanted.get("metadata"))?;
 
-    let flavor = state.compute.flavor(&flavor).cloned();
-    let flavor =
-        flavor.ok_or_else(|| bad(format!("Flavor {} could not be found.", asked_flavor(&wanted))))?;
+    let flavor = state.compute.flavor(&flavor_id).cloned();
+    let flavor = flavor.ok_or_else(|| bad(format!("Flavor {flavor_id} could not be found.")))?;
     let (image, boot_files) = image(call, state, &wanted)?;
     let key_name = text(&wanted, "key_name").map(str::to_owned);
     let has_key = |name: &String| {
@@ -177,10 +176,6 @@ fn missing(what: &str, value: &Value) -> ApiError {
     // Nova prints the value as Python would.
     let shown = value.to_string().replace('"', "'").replace("':", "': ").replace(",'", ", '");
     bad(format!("Invalid input for field/attribute server. Value: {shown}. {what} is a required property"))
-}
-
-fn asked_flavor(wanted: &Value) -> String {
-    text(wanted, "flavorRef").map_or_else(|| wanted["flavorRef"].to_string(), str::to_owned)
 }
 
 fn call_for_drive(wanted: &Value) -> bool {

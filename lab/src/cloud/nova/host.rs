@@ -132,6 +132,10 @@ pub(super) async fn zones(_: Call) -> Answer {
     Ok(Json(json!({"availabilityZoneInfo": [zone]})).into_response())
 }
 
+pub(super) async fn aggregates(_: Call) -> Answer {
+    Ok(Json(json!({"aggregates": []})).into_response())
+}
+
 pub(super) async fn server_groups(_: Call) -> Answer {
     Ok(Json(json!({"server_groups": []})).into_response())
 }

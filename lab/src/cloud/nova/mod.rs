@@ -66,6 +66,7 @@ pub(super) fn routes() -> Router<Desk> {
         .route("/os-hypervisors", get(host::hypervisors))
         .route("/os-hypervisors/detail", get(host::hypervisors_detail))
         .route("/os-hypervisors/{id}", get(host::hypervisor))
+        .route("/os-aggregates", get(host::aggregates))
         .route("/os-services", get(host::services))
         .route("/os-availability-zone", get(host::zones))
         .route("/os-availability-zone/detail", get(host::zones))

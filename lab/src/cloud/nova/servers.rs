@@ -42,9 +42,11 @@ pub(super) fn find_alive<'a>(
     state: &'a mut State,
     id: &str,
 ) -> Result<&'a mut Server, ApiError> {
-    find(call, state, id)?;
     let server = find(call, state, id)?;
-    if server.vm == VmState::Deleted { Err(not_found(id)) } else { Ok(server) }
+    if server.vm == VmState::Deleted {
+        return Err(not_found(id));
+    }
+    Ok(server)
 }
 
 pub(super) async fn list(call: Call) -> Answer {
