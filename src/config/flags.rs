@@ -16,7 +16,7 @@ pub struct PlaceFlags {
     /// Read this file instead of /etc/lbsidecar/config.toml (or LBSIDECAR_CONFIG)
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// The pool; one that is not `default` is configured in /etc/lbsidecar/<POOL>.toml
+    /// The pool; one that is not `default` is configured in /etc/lbsidecar/POOL.toml
     #[arg(long, value_name = "POOL", global = true)]
     pub pool: Option<String>,
     /// Directory of the durable state [default: /var/lib/lbsidecar]

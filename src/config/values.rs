@@ -1,7 +1,7 @@
 //! What a set of layers says: one optional value per key, each with its origin, and the table of keys.
 //!
 //! `keys.rs` lists the keys once; the macro here makes of each a typed field, a row of the table that documentation and
-//! suggestions are made from, and an arm of [`Values::put`].
+//! suggestions are made from, and an arm of `Values::put`.
 
 use std::fmt;
 
