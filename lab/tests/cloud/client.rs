@@ -54,6 +54,11 @@ fn copy_of(base: ServerId) -> CopyRequest {
     }
 }
 
+/// The id at the end of a server's URL.
+fn id_in(url: &str) -> ServerId {
+    url.rsplit('/').next().unwrap().parse().unwrap()
+}
+
 fn pool() -> PoolName {
     PoolName::try_new("web").unwrap()
 }
@@ -104,16 +109,75 @@ async fn a_pool_grows_and_shrinks() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_found_again_by_its_mark() {
+async fn a_clone_is_made_of_what_the_base_is_made_of() {
     let rig = Rig::start().await;
-    rig.server("vm").await;
+    let base = rig.server("vm").await;
     let cloud = client(&rig);
-    let request = copy_of(cloud.find_server("vm").await.unwrap().id);
-    rig.fault("POST", "/servers$", What::LostReply { status: None });
-    let lost = cloud.create_copy(&request).await.unwrap_err();
-    assert_eq!(lost.kind(), FailureKind::Unknown, "{lost}");
-    assert!(cloud.find_intent(&pool(), request.mark.intent).await.unwrap().is_some());
-    assert_eq!(rig.cloud.journal().count("POST", "/servers"), 2, "the base, and the copy once");
+    let clone = cloud.create_copy(&copy_of(id_in(&base))).await.unwrap();
+    let clone = rig.nova(&format!("/servers/{clone}"));
+    rig.until(&clone, "/server/status", "ACTIVE".into()).await;
+    let made_of = async |url: &str| {
+        let mut server = rig.get(url).await["server"].take();
+        let kept = [
+            "image",
+            "flavor",
+            "key_name",
+            "config_drive",
+            "security_groups",
+            "OS-EXT-AZ:availability_zone",
+            "OS-EXT-SRV-ATTR:user_data",
+        ];
+        server.as_object_mut().unwrap().retain(|key, _| kept.contains(&key.as_str()));
+        (server, rig.port_of(url).await["network_id"].clone())
+    };
+    let of_base = made_of(&base).await;
+    assert_eq!(of_base.0["OS-EXT-SRV-ATTR:user_data"], "IyEvYmluL3NoCg==");
+    assert_eq!(made_of(&clone).await, of_base);
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_again_by_its_mark() {
+    for lost in [What::LostReply { status: None }, What::LostReply { status: Some(503) }, What::Truncate] {
+        let rig = Rig::start().await;
+        rig.server("vm").await;
+        let cloud = client(&rig);
+        let request = copy_of(cloud.find_server("vm").await.unwrap().id);
+        rig.fault("POST", "/servers$", lost.clone());
+        let error = cloud.create_copy(&request).await.unwrap_err();
+        assert_eq!(error.kind(), FailureKind::Unknown, "{lost:?}: {error}");
+        assert!(cloud.find_intent(&pool(), request.mark.intent).await.unwrap().is_some(), "{lost:?}");
+        assert_eq!(rig.cloud.journal().count("POST", "/servers"), 2, "{lost:?}: the base, and the copy once");
+    }
+}
+
+#[tokio::test]
+async fn a_cloud_that_stumbles_at_every_call_is_got_through() {
+    let rig = Rig::start().await;
+    let base = rig.server("vm").await;
+    let cloud = client(&rig);
+    let busy = |status| What::Answer { status, body: None, retry_after: None };
+    rig.fault("POST", "/auth/tokens", busy(503));
+    rig.fault("GET", "/servers/detail", busy(503));
+    rig.fault("GET", "/limits", What::Truncate);
+    rig.fault("GET", "/flavors/", What::Answer { status: 429, body: None, retry_after: Some(1) });
+    rig.fault("GET", "/ports", What::LostReply { status: Some(504) });
+    assert_eq!(cloud.servers().await.unwrap().len(), 1);
+    let request = copy_of(id_in(&base));
+    cloud.room_for(request.base, &request.settings, &Reach::Fixed { network: None }).await.unwrap();
+    let clone = cloud.create_copy(&request).await.unwrap();
+    let url = rig.nova(&format!("/servers/{clone}"));
+    rig.until(&url, "/server/status", "ACTIVE".into()).await;
+    rig.fault("GET", "/servers/", What::Close);
+    assert!(cloud.server(clone).await.unwrap().is_some());
+    // Carried out, its answer lost, asked for again: Nova calls that a conflict, and it is none.
+    rig.fault("POST", "/action", What::LostReply { status: None });
+    cloud.stop(clone).await.unwrap();
+    rig.until(&url, "/server/status", "SHUTOFF".into()).await;
+    rig.fault("DELETE", "/servers/", What::LostReply { status: Some(502) });
+    cloud.delete(clone).await.unwrap();
+    rig.until(&url, "/itemNotFound/code", 404.into()).await;
+    let faults = rig.cloud.faults().list();
+    assert!(faults.iter().all(|fault| fault.hits == 1), "{faults:?}");
 }
 
 #[tokio::test]
@@ -157,5 +221,10 @@ async fn a_snapshot_is_waited_for() {
     }
     let image = taken.await.unwrap().unwrap();
     assert_eq!(cloud.snapshots(&pool()).await.unwrap().first().map(|image| image.id), Some(image));
+    let mut request = copy_of(base);
+    request.settings.source = CloneSource::Snapshot;
+    let clone = cloud.create_copy(&request).await.unwrap();
+    let shown = rig.get(&rig.nova(&format!("/servers/{clone}"))).await;
+    assert_eq!(shown["server"]["image"]["id"], image.to_string());
     cloud.delete_image(image).await.unwrap();
 }
