@@ -60,7 +60,8 @@ impl StatusView {
                 backoff_seconds_left: seconds_left(state.breaker.not_before, now),
                 failed_creations: state.breaker.failures,
                 breaker_open: state.breaker.open,
-                last_failure: (state.breaker.failures > 0).then(|| state.breaker.why.clone()),
+                last_failure: (state.breaker.failures > 0 || now < state.breaker.not_before)
+                    .then(|| state.breaker.why.clone()),
             },
             hold: hold(state, now),
             sources: sources(machine, now),

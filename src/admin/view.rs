@@ -256,13 +256,13 @@ pub struct Cooldowns {
     pub scale_out_seconds_left: u64,
     /// Until a handover may begin.
     pub handover_seconds_left: u64,
-    /// Until a creation is tried again after one that failed.
+    /// Until a creation is tried again after one that failed or was refused.
     pub backoff_seconds_left: u64,
     /// Failed creations in a row.
     pub failed_creations: u32,
     /// Whether no creation is tried until an operator says `resume`.
     pub breaker_open: bool,
-    /// What the last creation failed of.
+    /// What the last creation failed of, or why it was refused.
     pub last_failure: Option<String>,
 }
 

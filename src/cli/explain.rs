@@ -28,14 +28,15 @@ pub(super) fn run(client: &Client, args: &ExplainArgs) -> Result<Exit, Failure> 
 
 /// One paragraph a decision, oldest first, so that the newest stands above the prompt.
 pub(super) fn text(view: &ExplainView, look: &Look, zone: &TimeZone) -> String {
-    let mut text = format!(
-        "{}  scale out after {} votes at or above {:.0}%, hand over after {} with every member at or below {:.0}%\n",
-        look.paint.of(Tone::Bold, view.pool.as_str()),
-        view.min_up,
-        view.high,
-        view.min_down,
-        view.low,
+    let rules = format!(
+        "{}: scale out after {} votes at or above {:.0}%, hand over after {} with every member at or below {:.0}%",
+        view.pool, view.min_up, view.high, view.min_down, view.low,
     );
+    let mut text = String::new();
+    for line in wrap(&rules, look.width) {
+        text.push_str(&look.paint.of(Tone::Bold, &line));
+        text.push('\n');
+    }
     if view.decisions.is_empty() {
         text.push_str("no vote yet\n");
     }

@@ -211,11 +211,9 @@ impl Page<'_> {
             );
         }
         let mut left = Vec::new();
-        for (what, seconds) in [
-            ("scale-out", cooldowns.scale_out_seconds_left),
-            ("handover", cooldowns.handover_seconds_left),
-            ("next creation", cooldowns.backoff_seconds_left),
-        ] {
+        for (what, seconds) in
+            [("scale-out", cooldowns.scale_out_seconds_left), ("handover", cooldowns.handover_seconds_left)]
+        {
             if seconds > 0 {
                 left.push(format!("{what} in {}", span(seconds * 1000)));
             }
@@ -223,11 +221,16 @@ impl Page<'_> {
         if !left.is_empty() {
             self.entry("cooldown", Tone::Plain, &left.join(" · "));
         }
-        if let Some(why) = cooldowns.last_failure.as_ref().filter(|_| !cooldowns.breaker_open) {
+        // An open breaker is an alarm already.
+        let why = cooldowns.last_failure.as_deref().unwrap_or("it failed or was refused");
+        if cooldowns.backoff_seconds_left > 0 && !cooldowns.breaker_open {
+            let left = span(cooldowns.backoff_seconds_left * 1000);
+            self.entry("creation", Tone::Fair, &format!("tried again in {left}: {why}"));
+        } else if cooldowns.failed_creations > 0 && !cooldowns.breaker_open {
             self.entry(
-                "failed",
+                "creation",
                 Tone::Fair,
-                &format!("{} creations in a row: {why}", cooldowns.failed_creations),
+                &format!("{} failed in a row: {why}", cooldowns.failed_creations),
             );
         }
     }
@@ -286,14 +289,14 @@ impl Page<'_> {
             return;
         }
         self.lines.push(String::new());
-        let newest = history.len().saturating_sub(EVENTS);
-        let what_columns = 12;
-        for event in history.iter().skip(newest) {
+        let newest = || history.iter().skip(history.len().saturating_sub(EVENTS));
+        let what_columns = newest().map(|event| width(&clean(&event.what))).max().unwrap_or(0).min(20);
+        for event in newest() {
             let time = clock(event.at, zone);
             let ago = right(&span(event.age_ms), 6);
-            let room = self.look.width.saturating_sub(8 + 1 + 6 + 2 + what_columns + 1);
+            let room = self.look.width.saturating_sub(8 + 1 + 6 + 2 + what_columns + 2);
             self.lines.push(format!(
-                "{}  {} {}",
+                "{}  {}  {}",
                 self.paint(Tone::Dim, &format!("{time} {ago}")),
                 left(&clean(&event.what), what_columns),
                 cut(&clean(&event.why), room),
