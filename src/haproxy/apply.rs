@@ -17,7 +17,7 @@ use super::{
     Haproxy, check,
     description::Description,
     error::HaproxyError,
-    file::{OnDisk, seal},
+    file::{OnDisk, digest, seal},
     master::{Patience, changing},
     server_state::ServerState,
     sync::{ReadBack, same_members},
@@ -104,7 +104,8 @@ impl Haproxy {
         let (pid, found, servers) = loop {
             match self.look_at_current().await {
                 Ok(looked) => break looked,
-                Err(HaproxyError::Unreachable { .. }) => return Ok(None),
+                // One that lives and does not answer must not get a second one beside it: both could bind the same address.
+                Err(HaproxyError::Unreachable { .. }) if !self.master.is_alive() => return Ok(None),
                 Err(error) => patience.with(error).await?,
             }
         };
@@ -136,7 +137,7 @@ impl Haproxy {
     pub(super) async fn install(&mut self, text: &str) -> Result<(), HaproxyError> {
         let text = seal(text);
         if self.file.read()? == OnDisk::Ours(text.clone()) {
-            self.written = Some(text);
+            self.written = Some(digest(&text));
             return Ok(());
         }
         let staged = self.file.stage(&text)?;
@@ -147,7 +148,7 @@ impl Haproxy {
             return Err(HaproxyError::Rejected { kept, why: refusal.why });
         }
         self.file.commit(&self.file.path())?;
-        self.written = Some(text);
+        self.written = Some(digest(&text));
         Ok(())
     }
 
@@ -169,7 +170,7 @@ impl Haproxy {
         };
         let restored = async {
             self.file.write(&self.file.path(), &good)?;
-            self.written = Some(good);
+            self.written = Some(digest(&good));
             // A worker with the new file may have come up after all, or may still do so.
             self.reload(&before.description).await.map_err(HaproxyError::Unconfirmed)?;
             self.settle(&as_model(&before.servers), ReadBack::Yes).await

@@ -4,7 +4,7 @@
 //! it was edited, with nothing beside it that could get out of step.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ pub(super) struct ConfigFile {
 }
 
 /// What lies there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum OnDisk {
     /// Nothing.
     Missing,
@@ -31,6 +31,17 @@ pub(super) enum OnDisk {
     Ours(String),
     /// A file that somebody wrote or changed.
     Edited(String),
+}
+
+impl fmt::Debug for OnDisk {
+    /// Without the text, which holds a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "Missing",
+            Self::Ours(_) => "Ours",
+            Self::Edited(_) => "Edited",
+        })
+    }
 }
 
 impl OnDisk {
@@ -49,7 +60,7 @@ pub(super) fn seal(text: &str) -> String {
     format!("{text}{MARK}{}\n", digest(&text))
 }
 
-fn digest(text: &str) -> String {
+pub(super) fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

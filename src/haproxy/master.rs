@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use nix::{errno::Errno, sys::signal::kill, unistd::Pid};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::UnixStream,
@@ -41,6 +40,8 @@ const LONGEST_ANSWER: u64 = 8 << 20;
 pub(super) struct Master {
     socket: PathBuf,
     pid_file: PathBuf,
+    /// The program's name, as the kernel keeps it.
+    program: String,
 }
 
 /// What a server is told.
@@ -55,9 +56,11 @@ pub(super) enum Order {
 }
 
 impl Master {
-    /// The master that keeps its files in `run_dir`.
-    pub(super) fn new(run_dir: &Path) -> Self {
-        Self { socket: run_dir.join("master.sock"), pid_file: run_dir.join("haproxy.pid") }
+    /// The master of `binary` that keeps its files in `run_dir`.
+    pub(super) fn new(run_dir: &Path, binary: &Path) -> Self {
+        // The kernel keeps 15 bytes (TASK_COMM_LEN, with its zero, is 16).
+        let program = binary.file_name().unwrap_or_default().to_string_lossy().chars().take(15).collect();
+        Self { socket: run_dir.join("master.sock"), pid_file: run_dir.join("haproxy.pid"), program }
     }
 
     pub(super) fn pid_file(&self) -> &Path {
@@ -212,12 +215,18 @@ impl Master {
 
     fn may_live(&self) -> bool {
         match fs::read_to_string(&self.pid_file) {
-            // It may be about to be written.
-            Ok(text) => {
-                text.trim().parse().map_or(true, |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
-            }
+            // An empty file is about to be written.
+            Ok(text) => text.trim().is_empty() || self.is_alive(),
             Err(_) => self.socket.exists(),
         }
+    }
+
+    /// Whether the process that the pid file names runs, and is HAProxy: a pid may have gone to somebody
+    /// else.
+    pub(super) fn is_alive(&self) -> bool {
+        let pid = fs::read_to_string(&self.pid_file).unwrap_or_default();
+        let program = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();
+        !pid.trim().is_empty() && program.trim() == self.program
     }
 
     fn unreachable(&self, error: &io::Error) -> HaproxyError {

@@ -49,7 +49,7 @@ pub struct Haproxy {
     template: Template,
     file: ConfigFile,
     master: Master,
-    /// What this process wrote last into the configuration file.
+    /// Digest of what this process wrote last into the configuration file.
     written: Option<String>,
 }
 
@@ -64,20 +64,23 @@ impl Haproxy {
         template.render(&settings, &LbModel::default(), 0)?;
         Ok(Self {
             file: ConfigFile::new(settings.config_dir.clone()),
-            master: Master::new(&settings.run_dir),
+            master: Master::new(&settings.run_dir, &settings.binary),
             template,
             settings,
             written: None,
         })
     }
 
-    /// The file that [`Haproxy::apply`] would write for `model`, with the generation that it would have.
+    /// The file that [`Haproxy::apply`] would write for `model`, with the generation that it would have, for people: without the
+    /// password of the statistics page.
     ///
     /// # Errors
     /// The template does not render, or the file of now cannot be read.
     pub fn render(&self, model: &LbModel) -> Result<String, HaproxyError> {
         let generation = self.next_generation(&self.file.read()?, 0);
-        Ok(file::seal(&self.template.render(&self.settings, model, generation)?.text))
+        let text = file::seal(&self.template.render(&self.settings, model, generation)?.text);
+        let user = &self.settings.stats.user;
+        Ok(text.replace(&render::login(&self.settings.stats)?, &format!("\"{user}:********\"")))
     }
 
     /// Ends the sessions that any worker still has open to a server. Its clients see a broken connection.
@@ -101,7 +104,7 @@ impl Haproxy {
     /// Whether the file is not the one that we wrote last. After a start of ours any untouched file of ours is.
     fn is_edited(&self, on_disk: &OnDisk) -> bool {
         match on_disk {
-            OnDisk::Ours(text) => self.written.as_ref().is_some_and(|written| written != text),
+            OnDisk::Ours(text) => self.written.as_ref().is_some_and(|written| *written != file::digest(text)),
             OnDisk::Edited(_) | OnDisk::Missing => true,
         }
     }

@@ -19,6 +19,8 @@ pub(super) const NO_STATES: &str = "1\n";
 const TRIES: u32 = 2;
 /// How long one try may take; a port that is taken is retried for two seconds by HAProxy itself.
 const DEADLINE: Duration = Duration::from_secs(6);
+/// How long the master may take to begin; one that answers and has not begun by then has not got the request.
+const BEGIN: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 
 /// What came of a look at the processes during a reload.
@@ -27,6 +29,8 @@ enum Look {
     Failed,
     /// A new worker runs something else: our request met another reload, and was lost.
     Lost,
+    /// Nothing has happened yet.
+    NotBegun,
     Waiting,
 }
 
@@ -65,7 +69,7 @@ impl Haproxy {
             if answer.contains("Success=0") {
                 return Err(first_alerts(&answer).unwrap_or_else(|| "HAProxy could not load it".into()));
             }
-            let until = Instant::now() + DEADLINE;
+            let asked = Instant::now();
             loop {
                 match self.look_for(want, &before).await {
                     Look::Live(pid) => return Ok(pid),
@@ -78,8 +82,12 @@ impl Haproxy {
                         why = "another reload came in between".into();
                         break;
                     }
-                    Look::Waiting if Instant::now() < until => sleep(POLL).await,
-                    Look::Waiting => {
+                    Look::NotBegun if asked.elapsed() >= BEGIN => {
+                        why = "HAProxy does not begin to reload".into();
+                        break;
+                    }
+                    Look::Waiting | Look::NotBegun if asked.elapsed() < DEADLINE => sleep(POLL).await,
+                    Look::Waiting | Look::NotBegun => {
                         why = format!("no new worker within {} s", DEADLINE.as_secs());
                         break;
                     }
@@ -92,6 +100,9 @@ impl Haproxy {
     async fn look_for(&self, want: &Description, before: &Processes) -> Look {
         // No answer is not bad news: the master is deaf while it executes itself anew.
         let Ok(now) = self.master.processes().await else { return Look::Waiting };
+        if now == *before {
+            return Look::NotBegun;
+        }
         if now.reloads > before.reloads && now.failed > 0 {
             return Look::Failed;
         }

@@ -5,13 +5,14 @@
 
 use std::collections::BTreeSet;
 
+use secrecy::ExposeSecret;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::{
     description::Description,
     error::HaproxyError,
-    settings::{HaproxySettings, ServiceMode},
+    settings::{HaproxySettings, ServiceMode, StatsPage},
 };
 use crate::core::{lb::LbModel, units::Weight};
 
@@ -28,8 +29,7 @@ pub(super) struct Template {
     source: String,
 }
 
-/// A rendered file, not yet accepted by HAProxy.
-#[derive(Debug)]
+/// A rendered file, not yet accepted by HAProxy. It holds a password.
 pub(super) struct Rendered {
     pub(super) text: String,
     pub(super) description: Description,
@@ -165,14 +165,8 @@ impl Template {
 }
 
 fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, HaproxyError> {
-    use secrecy::ExposeSecret;
-
     let in_run_dir = |name| quoted("run_dir", &settings.run_dir.join(name).display().to_string());
     let check = &settings.check;
-    if settings.stats.user.contains(':') {
-        return Err(HaproxyError::Setting { key: "stats.user", why: "a user name cannot hold ':'".into() });
-    }
-    let login = format!("{}:{}", settings.stats.user, settings.stats.password.expose_secret());
     if !check.path.starts_with('/') || check.path.contains(' ') {
         return Err(HaproxyError::Setting {
             key: "check.path",
@@ -217,9 +211,17 @@ fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, Hapro
             fast_interval_ms: (check.interval.as_millis() / 3).max(1),
             probe_connect_ms: super::probe::CONNECT.as_millis(),
         },
-        stats: Stats { bind: settings.stats.bind.to_string(), login: quoted("stats.password", &login)? },
+        stats: Stats { bind: settings.stats.bind.to_string(), login: login(&settings.stats)? },
         max_connections: settings.max_connections,
     })
+}
+
+/// User and password of the statistics page, as they stand in the file.
+pub(super) fn login(stats: &StatsPage) -> Result<String, HaproxyError> {
+    if stats.user.contains(':') {
+        return Err(HaproxyError::Setting { key: "stats.user", why: "a user name cannot hold ':'".into() });
+    }
+    quoted("stats.password", &format!("{}:{}", stats.user, stats.password.expose_secret()))
 }
 
 /// `text` between double quotes, as HAProxy reads it (section 2.2 of its configuration manual: within them `\`, `"` and `$` are

@@ -29,6 +29,9 @@ use crate::core::lb::LbModel;
 
 /// How long a start may take; a port that is taken is retried for two seconds by HAProxy itself.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long an address may still be taken: by a worker that ends because its master was killed, or by the HAProxy that systemd has
+/// just started again.
+const FREE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 /// What a detached HAProxy may look for programs and time zones in; it inherits nothing else of our environment.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -51,6 +54,16 @@ impl Haproxy {
 
     pub(super) async fn start(&mut self, model: &LbModel) -> Result<(), HaproxyError> {
         check::version(&self.settings.binary).await?;
+        let until = Instant::now() + FREE;
+        while let Err(error) = self.addresses_free() {
+            if self.running().await?.is_some() {
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            sleep(POLL).await;
+        }
         let on_disk = self.file.read()?;
         if let Some(description) = on_disk.text().and_then(Description::in_file)
             && description.pool == self.settings.pool
@@ -61,6 +74,12 @@ impl Haproxy {
             }
         }
         self.start_with(model, &on_disk).await
+    }
+
+    /// Whether we have the addresses for ourselves. HAProxy would not notice: it shares them with any other HAProxy.
+    fn addresses_free(&self) -> Result<(), HaproxyError> {
+        let mut addresses = self.settings.binds.iter().chain([&self.settings.stats.bind]);
+        addresses.try_for_each(|&address| bind::free(address, self.settings.netns.as_deref()))
     }
 
     async fn start_as_it_is(&self, description: &Description) -> Result<(), HaproxyError> {
@@ -76,9 +95,6 @@ impl Haproxy {
     async fn start_with(&mut self, model: &LbModel, on_disk: &OnDisk) -> Result<(), HaproxyError> {
         let generation = self.next_generation(on_disk, 0);
         let rendered = self.template.render(&self.settings, model, generation)?;
-        for &address in self.settings.binds.iter().chain([&self.settings.stats.bind]) {
-            bind::free(address, self.settings.netns.as_deref())?;
-        }
         if let OnDisk::Edited(text) = on_disk {
             self.file.write(&self.file.beside("edited"), text)?;
         }

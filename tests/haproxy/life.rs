@@ -123,6 +123,30 @@ async fn a_taken_address_is_told_before_anything_is_changed() {
 }
 
 #[tokio::test]
+async fn a_dead_one_does_not_share_its_address_with_a_stranger() {
+    let mut rig = Rig::new();
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+    let worker = rig.haproxy.observe().await.unwrap().worker_pid;
+    rig.signal(Signal::SIGKILL);
+    rig.until_gone(worker).await;
+    let mut stranger = Rig::with(|settings| settings.binds = rig.settings.binds.clone());
+    stranger.haproxy.ensure_running(&model([])).await.unwrap();
+    let error = rig.haproxy.ensure_running(&model([])).await.unwrap_err();
+    assert!(matches!(error, HaproxyError::Bind { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn one_that_hangs_gets_no_second_one_beside_it() {
+    let mut rig = Rig::new();
+    rig.haproxy.ensure_running(&model([])).await.unwrap();
+    rig.signal(Signal::SIGSTOP);
+    let error = rig.haproxy.apply(&model([]), false).await.unwrap_err();
+    rig.signal(Signal::SIGCONT);
+    assert!(matches!(error, HaproxyError::Unreachable { .. }), "{error}");
+    rig.haproxy.apply(&model([]), false).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_missing_or_foreign_program_is_named() {
     for (binary, why) in
         [("/nonexistent/haproxy", "it is not there"), ("/bin/true", "does not say that it is HAProxy")]
