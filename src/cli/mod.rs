@@ -31,6 +31,7 @@ pub use self::{frames::Frames, out::Look};
 use crate::{
     admin::{client::Client, view::StatusView},
     config::{self, Env, PlaceFlags},
+    core::event::Command as Ask,
     exit::Exit,
 };
 
@@ -67,18 +68,16 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(&args),
         Command::Config(args) => show_config::run(&args),
         Command::Render(args) => render::run(&args),
-        Command::ScaleOut => operate::run(&client(&places)?, crate::core::event::Command::ScaleOut),
-        Command::Handover => operate::run(&client(&places)?, crate::core::event::Command::Handover),
-        Command::Abort => operate::run(&client(&places)?, crate::core::event::Command::Abort),
+        Command::ScaleOut => operate::run(&client(&places)?, &Ask::ScaleOut),
+        Command::Handover => operate::run(&client(&places)?, &Ask::Handover),
+        Command::Abort => operate::run(&client(&places)?, &Ask::Abort),
         Command::Hold { why } => {
             let why = if why.is_empty() { "asked for by the operator".to_owned() } else { why.join(" ") };
-            operate::run(&client(&places)?, crate::core::event::Command::Hold { why })
+            operate::run(&client(&places)?, &Ask::Hold { why })
         }
-        Command::Resume => operate::run(&client(&places)?, crate::core::event::Command::Resume),
-        Command::Release => operate::run(&client(&places)?, crate::core::event::Command::Release),
-        Command::Reload { force } => {
-            operate::run(&client(&places)?, crate::core::event::Command::Reload { force })
-        }
+        Command::Resume => operate::run(&client(&places)?, &Ask::Resume),
+        Command::Release => operate::run(&client(&places)?, &Ask::Release),
+        Command::Reload { force } => operate::run(&client(&places)?, &Ask::Reload { force }),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
     }
