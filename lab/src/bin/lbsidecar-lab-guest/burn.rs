@@ -50,7 +50,7 @@ impl Load {
         let end = Instant::now() + time;
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             let generation = Arc::clone(&self.generation);
-            let _ = thread::Builder::new().stack_size(crate::STACK).spawn(move || {
+            let _ = thread::Builder::new().stack_size(64 * 1024).spawn(move || {
                 while generation.load(Ordering::Relaxed) == mine && Instant::now() < end {
                     work();
                 }

@@ -1,13 +1,16 @@
-//! One client connection: HTTP/1.1 with keep-alive, as much of it as a test service needs.
+//! One client connection: bytes come in, requests go out, answers go back.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
 };
 
-use crate::routes::{Guest, answer};
+use crate::{
+    http::{self, Body, Head},
+    routes::Answer,
+};
 
-/// A request that was read in full.
+/// A request that was received in full.
 #[derive(Debug)]
 pub(crate) struct Request {
     /// The method, upper case.
@@ -18,180 +21,92 @@ pub(crate) struct Request {
     pub(crate) body_length: u64,
 }
 
-/// An answer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// Status code and reason.
-    pub(crate) status: &'static str,
-    /// Media type.
-    pub(crate) media_type: &'static str,
-    /// The body.
-    pub(crate) body: String,
+/// A client. Its socket does not block.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    input: Vec<u8>,
+    /// The request whose body is still coming, and how much of that was received.
+    coming: Option<(Head, u64)>,
+    /// Whether the request that is being answered may be followed by another one; nothing while none is.
+    answering: Option<Answering>,
 }
 
-/// What the head of a request says about the rest of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Head {
-    method: String,
-    target: String,
-    content_length: u64,
-    chunked: bool,
+#[derive(Debug)]
+struct Answering {
     keep_alive: bool,
-    expects_continue: bool,
+    without_body: bool,
 }
 
-/// Serves one connection until either side ends it.
-pub(crate) fn serve(stream: TcpStream, guest: &Guest) {
-    // An error here is the client's leaving: nobody is there to be told.
-    let _ = serve_requests(stream, guest);
-}
+impl Connection {
+    /// Takes a client on.
+    pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, input: Vec::new(), coming: None, answering: None })
+    }
 
-fn serve_requests(mut stream: TcpStream, guest: &Guest) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::with_capacity(8 * 1024, stream.try_clone()?);
-    while let Some(head) = read_head(&mut reader)? {
-        if head.expects_continue {
-            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+    /// The socket.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Reads what is there. An error, also the client's leaving, ends the connection.
+    pub(crate) fn receive(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                self.input.extend(buffer.iter().take(count));
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(error),
         }
-        let body_length = if head.chunked {
-            skip_chunks(&mut reader)?
-        } else {
-            io::copy(&mut (&mut reader).take(head.content_length), &mut io::sink())?
+    }
+
+    /// The next request, once it is complete and the one before it was answered.
+    pub(crate) fn next_request(&mut self) -> io::Result<Option<Request>> {
+        let malformed = |http::Malformed| io::Error::from(ErrorKind::InvalidData);
+        if self.answering.is_some() {
+            return Ok(None);
+        }
+        if self.coming.is_none() {
+            let Some(head) = http::take_head(&mut self.input).map_err(malformed)? else { return Ok(None) };
+            if head.expects_continue {
+                self.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            }
+            self.coming = Some((head, 0));
+        }
+        if let Some((head, received)) = &mut self.coming {
+            *received += head.body.take(&mut self.input).map_err(malformed)?;
+        }
+        // Idle connections hold no memory.
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+        let Some((head, body_length)) = self.coming.take_if(|(head, _)| head.body == Body::Done) else {
+            return Ok(None);
         };
-        if !head.chunked && body_length != head.content_length {
-            return Ok(());
-        }
-        let request = Request { method: head.method, target: head.target, body_length };
-        let answer = answer(guest, &request);
-        let connection = if head.keep_alive { "keep-alive" } else { "close" };
+        self.answering = Some(Answering { keep_alive: head.keep_alive, without_body: head.method == "HEAD" });
+        Ok(Some(Request { method: head.method, target: head.target, body_length }))
+    }
+
+    /// Answers the request. An error ends the connection, also where the client asked for that, or does not take the answer.
+    pub(crate) fn answer(&mut self, answer: &Answer, hostname: &str) -> io::Result<()> {
+        let Some(Answering { keep_alive, without_body }) = self.answering.take() else { return Ok(()) };
         let mut out = format!(
-            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\nCache-Control: no-store\r\nX-Served-By: {}\r\n\r\n",
+            "HTTP/1.1 {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {}\r\nCache-Control: no-store\r\nX-Served-By: {hostname}\r\n\r\n",
             answer.status,
             answer.media_type,
             answer.body.len(),
-            guest.hostname,
+            if keep_alive { "keep-alive" } else { "close" },
         );
-        if request.method != "HEAD" {
+        if !without_body {
             out.push_str(&answer.body);
         }
-        stream.write_all(out.as_bytes())?;
-        if !head.keep_alive {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-/// Reads the head of the next request; `None` when the client has left between requests.
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
-    let mut line = String::new();
-    // Empty lines before a request are to be ignored (RFC 9112, section 2.2).
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        if !line.trim_end().is_empty() {
-            break;
-        }
-    }
-    let mut words = line.split_whitespace();
-    let (Some(method), Some(target), Some(version)) = (words.next(), words.next(), words.next()) else {
-        return Err(io::ErrorKind::InvalidData.into());
-    };
-    let mut head = Head {
-        method: method.to_owned(),
-        target: target.to_owned(),
-        keep_alive: version == "HTTP/1.1",
-        ..Head::default()
-    };
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let field = line.trim_end();
-        if field.is_empty() {
-            return Ok(Some(head));
-        }
-        let Some((name, value)) = field.split_once(':') else {
-            return Err(io::ErrorKind::InvalidData.into());
-        };
-        let value = value.trim();
-        if name.eq_ignore_ascii_case("content-length") {
-            head.content_length = value.parse().map_err(|_| io::ErrorKind::InvalidData)?;
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            head.chunked = value.eq_ignore_ascii_case("chunked");
-        } else if name.eq_ignore_ascii_case("connection") {
-            if value.eq_ignore_ascii_case("close") {
-                head.keep_alive = false;
-            } else if value.eq_ignore_ascii_case("keep-alive") {
-                head.keep_alive = true;
-            }
-        } else if name.eq_ignore_ascii_case("expect") {
-            head.expects_continue = value.eq_ignore_ascii_case("100-continue");
-        }
-    }
-}
-
-/// Reads a chunked body to its end and says how long it was.
-fn skip_chunks(reader: &mut impl BufRead) -> io::Result<u64> {
-    let mut total = 0;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        reader.read_line(&mut line)?;
-        let size = line.trim_end().split(';').next().unwrap_or_default();
-        let size = u64::from_str_radix(size, 16).map_err(|_| io::ErrorKind::InvalidData)?;
-        if size == 0 {
-            // Trailers, up to an empty line.
-            loop {
-                line.clear();
-                if reader.read_line(&mut line)? == 0 || line.trim_end().is_empty() {
-                    return Ok(total);
-                }
-            }
-        }
-        if io::copy(&mut reader.take(size), &mut io::sink())? != size {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        total += size;
-        line.clear();
-        reader.read_line(&mut line)?;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heads_say_how_the_body_comes_and_whether_the_connection_stays() {
-        let text = "\r\nPOST /echo HTTP/1.1\r\nHost: x\r\ncontent-length: 12\r\nExpect: 100-continue\r\n\r\n";
-        let head = read_head(&mut text.as_bytes()).unwrap().unwrap();
-        assert_eq!(
-            head,
-            Head {
-                method: "POST".into(),
-                target: "/echo".into(),
-                content_length: 12,
-                chunked: false,
-                keep_alive: true,
-                expects_continue: true
-            }
-        );
-        let head = read_head(&mut "GET / HTTP/1.1\r\nConnection: close\r\n\r\n".as_bytes()).unwrap().unwrap();
-        assert!(!head.keep_alive);
-        assert!(!read_head(&mut "GET / HTTP/1.0\r\n\r\n".as_bytes()).unwrap().unwrap().keep_alive);
-        assert_eq!(read_head(&mut "".as_bytes()).unwrap(), None);
-        assert!(read_head(&mut "GET / HTTP/1.1\r\nHost".as_bytes()).is_err());
-    }
-
-    #[test]
-    fn chunked_bodies_are_read_to_their_end() {
-        let mut text = "4\r\nWiki\r\n5;x=y\r\npedia\r\n0\r\nTrailer: 1\r\n\r\nGET".as_bytes();
-        assert_eq!(skip_chunks(&mut text).unwrap(), 9);
-        assert_eq!(text, b"GET");
-        assert!(skip_chunks(&mut "4\r\nWi".as_bytes()).is_err());
+        // Answers are smaller than any socket's buffer: one that does not fit has a client that reads nothing.
+        self.stream.write_all(out.as_bytes())?;
+        if keep_alive { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }
     }
 }

@@ -1,8 +1,8 @@
 //! The HTTP service inside a lab guest.
 //!
 //! It runs in the guest's initramfs with nothing but the C library beside it, so it uses the standard library and `nix` only, and
-//! costs nothing while nobody asks. One thread per connection: a guest has few clients and slow answers (`/burn`, `/slow`)
-//! must not hold up fast ones.
+//! costs nothing while nobody asks. One thread has all connections, since memory is small; requests that take their time (`/burn`,
+//! `/slow`) get a thread each.
 //!
 //! | request | answer |
 //! |---|---|
@@ -17,27 +17,18 @@
 
 mod burn;
 mod connection;
+mod http;
 mod routes;
+mod server;
 
-use std::{net::TcpListener, sync::Arc, thread};
+use std::{net::TcpListener, process::ExitCode};
 
-/// Stack of a connection's thread: hundreds of them fit into a small guest.
-const STACK: usize = 96 * 1024;
-
-fn main() {
-    let guest = Arc::new(routes::Guest::read());
-    let listener = match TcpListener::bind(("0.0.0.0", 80)) {
-        Ok(listener) => listener,
-        Err(error) => {
-            eprintln!("guest: failed to listen on port 80: {error}");
-            std::process::exit(1);
-        }
-    };
+fn main() -> ExitCode {
+    let guest = routes::Guest::read();
     eprintln!("guest: serving as {}", guest.hostname);
-    for stream in listener.incoming() {
-        let Ok(stream) = stream else { continue };
-        let guest = Arc::clone(&guest);
-        // A refused thread (out of memory) drops the stream: the client sees a reset, which is the truth.
-        let _ = thread::Builder::new().stack_size(STACK).spawn(move || connection::serve(stream, &guest));
+    let served = TcpListener::bind(("0.0.0.0", 80)).and_then(|listener| server::run(&listener, guest));
+    if let Err(error) = served {
+        eprintln!("guest: failed to serve: {error}");
     }
+    ExitCode::FAILURE
 }

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     burn::{Load, burn},
-    connection::{Answer, Request},
+    connection::Request,
 };
 
 /// Longest time that a request may ask for.
@@ -44,6 +44,22 @@ impl Guest {
             load: Load::default(),
         }
     }
+}
+
+/// An answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// Status code and reason.
+    pub(crate) status: &'static str,
+    /// Media type.
+    pub(crate) media_type: &'static str,
+    /// The body.
+    pub(crate) body: String,
+}
+
+/// Whether a request takes its time, so that others must not wait for it.
+pub(crate) fn takes_time(request: &Request) -> bool {
+    ["/burn", "/slow", "/mark"].iter().any(|path| request.target.starts_with(path))
 }
 
 /// Answers one request; `/burn` and `/slow` take the time they are told to.

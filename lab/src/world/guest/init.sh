@@ -15,6 +15,7 @@ while read -r address gateway; do
     [ "$gateway" = - ] || ip route add default via "$gateway"
     card=$((card + 1))
 done </etc/lab/cards
+ulimit -n 16384
 while :; do /bin/lbsidecar-lab-guest; sleep 1; done &
 read -r up rest </proc/uptime
 echo "guest: up after $up s"
