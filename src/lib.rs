@@ -12,6 +12,7 @@
 //! - [`admin`] is the local socket: status, explain, operator commands, metrics.
 //! - [`config`] reads flags, environment and files into settings. [`telemetry`] is logs and metrics. [`cli`] is the commands.
 //! - [`load`] is the counting client that shows that nothing is lost.
+//! - [`provision`] makes what a pool needs in an empty project, and takes it away again.
 //! - [`exit`] lists the exit codes.
 //!
 //! Who may import whom is written down and checked in `tests/architecture.rs`.
@@ -27,6 +28,7 @@ pub mod haproxy;
 pub mod host;
 pub mod load;
 pub mod openstack;
+pub mod provision;
 pub mod store;
 pub mod telemetry;
 pub mod vip;

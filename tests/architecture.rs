@@ -43,6 +43,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "guests::settings",
             "haproxy::settings",
             "openstack::settings",
+            "provision::settings",
             "telemetry",
             "vip::settings",
         ],
@@ -64,6 +65,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "vip",
         ],
     ),
+    // Makes and removes what a pool lives in; needs no daemon.
+    ("provision", &["core", "openstack", "vip"]),
     // The commands, outermost: they may use all.
     (
         "cli",
@@ -78,6 +81,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "host",
             "load",
             "openstack",
+            "provision",
             "store",
             "telemetry",
             "vip",

@@ -1,6 +1,9 @@
 //! Checked values become the settings that the parts of the program are given.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use secrecy::SecretString;
 
@@ -16,6 +19,7 @@ use crate::{
     core::settings::{CloneSettings, GuardSettings, PolicySettings, Settings, TransitionSettings},
     guests::settings::GuestsSettings,
     haproxy::settings::{HaproxySettings, HealthCheck, StatsPage, Supervisor},
+    provision::settings::{ProvisionSettings, Vip},
     telemetry::LogSettings,
     vip::settings::{Plug, VipMode, VipSettings},
 };
@@ -123,6 +127,38 @@ pub(super) fn guests(values: &Values) -> Result<GuestsSettings, Problem> {
         uris: option(&values.guests_uris).unwrap_or_default(),
         deadline: *need!(values, guests_deadline),
         sample: *need!(values, policy_sample),
+    })
+}
+
+/// What `provision` makes.
+pub(super) fn provision(values: &Values, env: &Env) -> Result<ProvisionSettings, Problem> {
+    let path = |value: &Option<Sourced<PathBuf>>| value.as_ref().map(|path| env.path(&path.value));
+    let key_name = need!(values, provision_key_name).clone();
+    Ok(ProvisionSettings {
+        pool: need!(values, pool_name).clone(),
+        base: need!(values, pool_base).clone(),
+        port: need!(values, pool_port).get(),
+        address: option(&values.vip_address),
+        vip: match need!(values, vip_mode) {
+            Way::Port => Vip::Port,
+            Way::Host => Vip::Host,
+            Way::Static => Vip::Static,
+        },
+        network: need!(values, provision_network).clone(),
+        subnet: need!(values, provision_subnet).clone(),
+        cidr: *need!(values, provision_cidr),
+        dns: need!(values, provision_dns).clone(),
+        router: need!(values, provision_router).clone(),
+        external: need!(values, provision_external).clone(),
+        security_group: need!(values, provision_security_group).clone(),
+        key_file: path(&values.provision_key_file)
+            .unwrap_or_else(|| env.path(env.get("HOME").unwrap_or("/root")).join(".ssh").join(key_name.replace('/', "-"))),
+        key_name,
+        public_key: path(&values.provision_public_key),
+        image: need!(values, provision_image).clone(),
+        flavor: need!(values, provision_flavor).clone(),
+        user_data: path(&values.provision_user_data),
+        ssh_from: option(&values.provision_ssh_from),
     })
 }
 

@@ -19,6 +19,7 @@ const TABLES: &[(&str, &str)] = &[
     ("cloud", "OpenStack"),
     ("haproxy", "HAProxy"),
     ("vip", "The service address"),
+    ("provision", "What `provision` makes"),
     ("daemon", "The daemon's own places"),
     ("admin", "Asking the daemon"),
     ("log", "Logging"),

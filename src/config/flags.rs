@@ -115,6 +115,79 @@ pub struct Flags {
     /// Address and port that HAProxy listens on; may be repeated [default: by mode]
     #[arg(long, value_name = "IP:PORT", help_heading = "Service address")]
     pub bind: Vec<String>,
+
+    /// What `provision` and `cleanup` take.
+    #[arg(skip)]
+    pub provision: ProvisionFlags,
+}
+
+/// What is made, by `provision` alone.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "What is made")]
+pub struct ProvisionFlags {
+    /// Name of the network [default: lab-net]
+    #[arg(long = "net", visible_alias = "network", value_name = "NAME")]
+    pub network: Option<String>,
+    /// Name of its subnet [default: lab-subnet]
+    #[arg(long, value_name = "NAME")]
+    pub subnet: Option<String>,
+    /// Addresses of the subnet [default: 192.168.100.0/24]
+    #[arg(long, value_name = "NET/LENGTH")]
+    pub cidr: Option<String>,
+    /// A name server of the subnet; may be repeated [default: 8.8.8.8 and 1.1.1.1]
+    #[arg(long, value_name = "IP")]
+    pub dns: Vec<String>,
+    /// Name of the router [default: lab-router]
+    #[arg(long, value_name = "NAME")]
+    pub router: Option<String>,
+    /// Name or id of the external network [default: external]
+    #[arg(long, value_name = "NETWORK")]
+    pub external: Option<String>,
+    /// Name of the VMs' security group [default: lab-sg]
+    #[arg(long, value_name = "NAME")]
+    pub secgroup: Option<String>,
+    /// Name of the key pair [default: lab-key]
+    #[arg(long, value_name = "NAME")]
+    pub key_name: Option<String>,
+    /// File of the private key, made when it is not there [default: ~/.ssh/ and the key pair's name]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<String>,
+    /// File of a public key to use instead
+    #[arg(long, value_name = "FILE")]
+    pub public_key: Option<String>,
+    /// Name or id of the base's image [default: cirros]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// Name or id of the base's flavor [default: m1.tiny]
+    #[arg(long, value_name = "FLAVOR")]
+    pub flavor: Option<String>,
+    /// File with the base's user data
+    #[arg(long, value_name = "FILE")]
+    pub user_data: Option<String>,
+    /// From where SSH to the VMs is allowed [default: this host's address towards the floating IP]
+    #[arg(long, value_name = "IP or NET/LENGTH")]
+    pub ssh_from: Option<String>,
+}
+
+impl ProvisionFlags {
+    fn all(&self) -> Vec<Given> {
+        vec![
+            ("--net", "provision.network", text(&self.network)),
+            ("--subnet", "provision.subnet", text(&self.subnet)),
+            ("--cidr", "provision.cidr", text(&self.cidr)),
+            ("--dns", "provision.dns", list(&self.dns)),
+            ("--router", "provision.router", text(&self.router)),
+            ("--external", "provision.external", text(&self.external)),
+            ("--secgroup", "provision.security_group", text(&self.secgroup)),
+            ("--key-name", "provision.key_name", text(&self.key_name)),
+            ("--key-file", "provision.key_file", text(&self.key_file)),
+            ("--public-key", "provision.public_key", text(&self.public_key)),
+            ("--image", "provision.image", text(&self.image)),
+            ("--flavor", "provision.flavor", text(&self.flavor)),
+            ("--user-data", "provision.user_data", text(&self.user_data)),
+            ("--ssh-from", "provision.ssh_from", text(&self.ssh_from)),
+        ]
+    }
 }
 
 impl PlaceFlags {
@@ -167,6 +240,7 @@ impl Flags {
             ("--vip-mode", "vip.mode", text(&self.vip_mode)),
             ("--bind", "haproxy.bind", list(&self.bind)),
         ]);
+        all.extend(self.provision.all());
         all
     }
 }

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
+
 use super::{
     choices::{Interface, PlugWay, Starter, StatusRange, Way},
     problem::Origin,
@@ -186,6 +188,35 @@ keys! {
     vip_ovs_command: String = "vip.ovs_command", Is("ovs-vsctl"), Restart;
     /// The network namespace that HAProxy lives in (`port`).
     vip_netns: String = "vip.netns", Means("`lbsidecar-<pool>`"), Restart;
+
+    /// Name of the network that `provision` makes, or finds.
+    provision_network: String = "provision.network", Is("lab-net"), Restart;
+    /// Name of its subnet.
+    provision_subnet: String = "provision.subnet", Is("lab-subnet"), Restart;
+    /// The subnet's addresses; the first is the gateway's.
+    provision_cidr: Ipv4Net = "provision.cidr", Is("192.168.100.0/24"), Restart;
+    /// The subnet's name servers.
+    provision_dns: Vec<Ipv4Addr> = "provision.dns", Is("8.8.8.8, 1.1.1.1"), Restart;
+    /// Name of the router.
+    provision_router: String = "provision.router", Is("lab-router"), Restart;
+    /// Name or id of the external network, which must be there.
+    provision_external: String = "provision.external", Is("external"), Restart;
+    /// Name of the VMs' security group; the load balancer port's has `-lb` appended.
+    provision_security_group: String = "provision.security_group", Is("lab-sg"), Restart;
+    /// Name of the key pair.
+    provision_key_name: String = "provision.key_name", Is("lab-key"), Restart;
+    /// File of the private key; made by `ssh-keygen` when it is not there and no public key is given.
+    provision_key_file: PathBuf = "provision.key_file", Means("~/.ssh/ and the key pair's name"), Restart;
+    /// File of a public key to use instead.
+    provision_public_key: PathBuf = "provision.public_key", Means("that of `key_file`"), Restart;
+    /// Name or id of the base's image.
+    provision_image: String = "provision.image", Is("cirros"), Restart;
+    /// Name or id of the base's flavor.
+    provision_flavor: String = "provision.flavor", Is("m1.tiny"), Restart;
+    /// File with the base's user data; at most 49151 bytes.
+    provision_user_data: PathBuf = "provision.user_data", Means("none"), Restart;
+    /// From where SSH to the VMs, and their service itself, are allowed.
+    provision_ssh_from: Ipv4Net = "provision.ssh_from", Means("this host's address towards the floating IP"), Restart;
 
     /// Directory of the durable state; each pool has a directory of its own in it.
     daemon_state_dir: PathBuf = "daemon.state_dir", Is("/var/lib/lbsidecar"), Restart;

@@ -39,7 +39,7 @@ pub use self::{
     diff::Changed,
     docs::{example, reference},
     env::Env,
-    flags::{Flags, PlaceFlags},
+    flags::{Flags, PlaceFlags, ProvisionFlags},
     problem::{Origin, Problem, Problems},
     values::Effective,
 };
@@ -50,6 +50,7 @@ use crate::{
     guests::settings::GuestsSettings,
     haproxy::settings::HaproxySettings,
     openstack::settings::CloudSettings,
+    provision::settings::ProvisionSettings,
     telemetry::LogSettings,
     vip::settings::VipSettings,
 };
@@ -67,6 +68,8 @@ pub struct Config {
     pub haproxy: HaproxySettings,
     /// How the service address reaches it.
     pub vip: VipSettings,
+    /// What `provision` makes.
+    pub provision: ProvisionSettings,
     /// Where the pool's things are.
     pub places: Places,
     /// The password of the statistics page, when it was made up just now.
@@ -132,9 +135,10 @@ fn assemble(
     let vip = build::vip(&values).map_err(one)?;
     let haproxy = build::haproxy(&values, env, &places, &vip, password.secret.clone()).map_err(one)?;
     let core = build::core(&values, env).map_err(one)?;
+    let provision = build::provision(&values, env).map_err(one)?;
     let guests = build::guests(&values).map_err(one)?;
     Ok(Loaded {
-        config: Config { core, guests, cloud, haproxy, vip, places, password, values },
+        config: Config { core, guests, cloud, haproxy, vip, provision, places, password, values },
         warnings: found.warnings.iter().map(ToString::to_string).collect(),
     })
 }

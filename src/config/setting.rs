@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::Ipv4Net;
 use jiff::fmt::friendly::{SpanParser, SpanPrinter};
 
 use super::choices::StatusRange;
@@ -212,6 +213,22 @@ impl Setting for Ipv4Addr {
         raw.text()
             .and_then(|text| text.trim().parse().ok())
             .ok_or_else(|| "not an IPv4 address: write it as \"10.20.20.5\", without a port".to_owned())
+    }
+    fn show(&self) -> String {
+        format!("\"{self}\"")
+    }
+}
+
+impl Setting for Ipv4Net {
+    const KIND: &'static str = "IPv4 network";
+    fn read(raw: &Raw) -> Result<Self, String> {
+        let word = raw.text().unwrap_or_default().trim().to_owned();
+        let net = word.parse::<Ipv4Net>().ok().or_else(|| word.parse::<Ipv4Addr>().ok().map(Ipv4Net::from));
+        match net {
+            Some(net) if net.trunc() != net => Err(format!("bits beyond the prefix are set: is {} meant?", net.trunc())),
+            Some(net) => Ok(net),
+            None => Err("not an IPv4 network: write it as \"192.168.100.0/24\"".to_owned()),
+        }
     }
     fn show(&self) -> String {
         format!("\"{self}\"")

@@ -22,7 +22,7 @@ use crate::core::{
 };
 
 /// Who uses the port, in Neutron's words.
-const OWNER: &str = "lbsidecar:host";
+pub(super) const OWNER: &str = "lbsidecar:host";
 /// The MTU of a network that names none.
 const USUAL_MTU: u32 = 1500;
 
@@ -186,7 +186,7 @@ impl Cloud {
     }
 }
 
-fn device(pool: &PoolName) -> String {
+pub(super) fn device(pool: &PoolName) -> String {
     format!("lbsidecar-{pool}")
 }
 

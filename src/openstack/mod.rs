@@ -9,6 +9,7 @@
 use std::{fmt, sync::Arc};
 
 mod auth;
+mod boot;
 mod call;
 mod catalog;
 mod client;
@@ -22,6 +23,7 @@ mod neutron;
 mod nova;
 mod page;
 mod report;
+pub mod resources;
 mod retry;
 mod room;
 mod server;
@@ -32,13 +34,14 @@ mod versions;
 
 pub use self::{
     auth::Identity,
+    boot::{BootRequest, BootSources},
     call::Service,
     client::Exchange,
     copy::CopyRequest,
     error::CloudError,
     glance::Image,
     lb_port::{LbPort, LbPortRequest},
-    neutron::{FixedIp, FloatingIp, Port},
+    neutron::{FixedIp, FloatingIp, Port, pool_mark},
     report::{CloudReport, ServiceFound, ServiceReport},
     room::Room,
     server::{Address, Addresses, Fault, Reach, Server},

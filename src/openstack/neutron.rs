@@ -91,8 +91,10 @@ pub(super) struct Subnet {
     pub(super) gateway_ip: Option<IpAddr>,
 }
 
-/// How a floating IP of ours is known: its description, since that is written in the same call that makes it.
-pub(super) fn floating_ip_mark(pool: &PoolName) -> String {
+/// How a thing of ours at Neutron is known: its description, since that is written in the same call that makes it. A tag would take
+/// a second call, and what is made between the two would be nobody's.
+#[must_use]
+pub fn pool_mark(pool: &PoolName) -> String {
     format!("lbsidecar:pool={pool}")
 }
 
@@ -164,7 +166,7 @@ impl Cloud {
     pub async fn floating_ips_of_pool(&self, pool: &PoolName) -> Result<Vec<FloatingIp>, CloudError> {
         let call = Call::get(Neutron, "list floating IPs of pool", pool, &["floatingips"]);
         let mut all: Vec<FloatingIp> = self.client.list(call, "floatingips").await?;
-        let mark = floating_ip_mark(pool);
+        let mark = pool_mark(pool);
         all.retain(|floating| floating.description.as_deref() == Some(mark.as_str()));
         Ok(all)
     }
@@ -227,7 +229,7 @@ impl Cloud {
         external: Uuid,
     ) -> Result<FloatingIp, CloudError> {
         const GIVE: &str = "give a floating IP to server";
-        let mark = floating_ip_mark(pool);
+        let mark = pool_mark(pool);
         let there = self.floating_ips_of(id).await?;
         if let Some(ours) = there.into_iter().find(|f| f.description.as_deref() == Some(mark.as_str())) {
             return Ok(ours);

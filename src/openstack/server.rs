@@ -15,7 +15,7 @@ use crate::core::{
 };
 
 /// The pool's name in a server's metadata.
-const POOL: &str = "lbsidecar:pool";
+pub(super) const POOL: &str = "lbsidecar:pool";
 /// The intent's id.
 const INTENT: &str = "lbsidecar:intent";
 /// The generation's number.
@@ -128,6 +128,12 @@ impl Server {
             intent: self.metadata.get(INTENT)?.parse().ok()?,
             generation: self.metadata.get(GENERATION)?.parse().ok()?,
         })
+    }
+
+    /// Whether it was made for this pool: a clone, which carries a whole mark, or a base from `provision`, which carries the name alone.
+    #[must_use]
+    pub fn is_of(&self, pool: &PoolName) -> bool {
+        self.metadata.get(POOL).is_some_and(|own| own == pool.as_str())
     }
 
     /// When Nova made it.
