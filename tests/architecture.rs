@@ -132,6 +132,7 @@ const CLOCKS: &[(&str, &[&str], &str)] = &[
     ("src/daemon/", &["Instant::now", "SystemTime::now"], "the daemon owns the clock that the core is told"),
     ("src/load/", &["Instant::now"], "measures latency and keeps a pace"),
     ("src/haproxy/", &["Instant::now"], "deadlines of exchanges with HAProxy"),
+    ("src/cli/progress.rs", &["Instant::now"], "the age of the step that is shown"),
     ("src/openstack/", &["Instant::now"], "deadlines of requests and the age of a token"),
     (
         "src/openstack/glance.rs",

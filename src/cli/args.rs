@@ -4,6 +4,7 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{cleanup::CleanupArgs, provision::ProvisionArgs, snapshot::SnapshotArgs};
 use crate::{
     config::{Flags, PlaceFlags},
     exit::Exit,
@@ -38,6 +39,12 @@ pub(super) enum Command {
     Config(Box<ConfigArgs>),
     /// Print the configuration that HAProxy gets for the pool as it is now
     Render(Box<RenderArgs>),
+    /// Make what the pool lives in: network, router, security groups, key pair, base, floating IP, load balancer port
+    Provision(Box<ProvisionArgs>),
+    /// Make an image of a member, for clones to boot from
+    Snapshot(Box<SnapshotArgs>),
+    /// Remove everything that carries the pool's mark, and nothing else
+    Cleanup(Box<CleanupArgs>),
     /// Add a member now
     ScaleOut,
     /// Drain and delete the base now; the clone stays

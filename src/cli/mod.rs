@@ -5,14 +5,18 @@
 
 mod args;
 mod check;
+mod cleanup;
 mod explain;
 mod frames;
 mod generate;
 mod operate;
 mod out;
+mod progress;
+mod provision;
 mod render;
 mod run;
 mod show_config;
+mod snapshot;
 mod status;
 mod status_text;
 mod table;
@@ -68,6 +72,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(&args),
         Command::Config(args) => show_config::run(&args),
         Command::Render(args) => render::run(&args),
+        Command::Provision(args) => provision::run(&places, &args),
+        Command::Snapshot(args) => snapshot::run(&places, &args),
+        Command::Cleanup(args) => cleanup::run(&places, &args),
         Command::ScaleOut => operate::run(&client(&places)?, &Ask::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, &Ask::Handover),
         Command::Abort => operate::run(&client(&places)?, &Ask::Abort),

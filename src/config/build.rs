@@ -151,8 +151,9 @@ pub(super) fn provision(values: &Values, env: &Env) -> Result<ProvisionSettings,
         router: need!(values, provision_router).clone(),
         external: need!(values, provision_external).clone(),
         security_group: need!(values, provision_security_group).clone(),
-        key_file: path(&values.provision_key_file)
-            .unwrap_or_else(|| env.path(env.get("HOME").unwrap_or("/root")).join(".ssh").join(key_name.replace('/', "-"))),
+        key_file: path(&values.provision_key_file).unwrap_or_else(|| {
+            env.path(env.get("HOME").unwrap_or("/root")).join(".ssh").join(key_name.replace('/', "-"))
+        }),
         key_name,
         public_key: path(&values.provision_public_key),
         image: need!(values, provision_image).clone(),

@@ -225,7 +225,9 @@ impl Setting for Ipv4Net {
         let word = raw.text().unwrap_or_default().trim().to_owned();
         let net = word.parse::<Ipv4Net>().ok().or_else(|| word.parse::<Ipv4Addr>().ok().map(Ipv4Net::from));
         match net {
-            Some(net) if net.trunc() != net => Err(format!("bits beyond the prefix are set: is {} meant?", net.trunc())),
+            Some(net) if net.trunc() != net => {
+                Err(format!("bits beyond the prefix are set: is {} meant?", net.trunc()))
+            }
             Some(net) => Ok(net),
             None => Err("not an IPv4 network: write it as \"192.168.100.0/24\"".to_owned()),
         }

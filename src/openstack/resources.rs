@@ -219,8 +219,8 @@ impl Cloud {
         filters: &[(&'static str, &str)],
     ) -> Result<Vec<T>, CloudError> {
         let project = self.client.session().await?.identity.project_id.clone();
-        let mut call = Call::get(Neutron, T::WORDS.all, "of the project", &[T::WORDS.path])
-            .with("project_id", project);
+        let mut call =
+            Call::get(Neutron, T::WORDS.all, "of the project", &[T::WORDS.path]).with("project_id", project);
         for (key, value) in filters {
             call = call.with(key, value);
         }
@@ -240,8 +240,8 @@ impl Cloud {
     /// # Errors
     /// When Neutron does not answer well.
     pub async fn external_networks(&self, text: &str) -> Result<Vec<Network>, CloudError> {
-        let call = Call::get(Neutron, "find external network", text, &["networks"])
-            .with("router:external", true);
+        let call =
+            Call::get(Neutron, "find external network", text, &["networks"]).with("router:external", true);
         let mut all: Vec<Network> = self.client.list(call, "networks").await?;
         all.retain(|network| network.external && (network.name == text || network.id.to_string() == text));
         Ok(all)

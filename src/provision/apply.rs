@@ -94,14 +94,19 @@ impl Work<'_> {
             made += 1;
             let cause = match self.perform(&step.action).await {
                 Ok(detail) => {
-                    let text = if detail.is_empty() { step.text.clone() } else { format!("{}: {detail}", step.text) };
+                    let text = if detail.is_empty() {
+                        step.text.clone()
+                    } else {
+                        format!("{}: {detail}", step.text)
+                    };
                     (self.progress)(Event::Done(text));
                     return Ok(());
                 }
                 Err(cause) => cause,
             };
             let kind = cause.kind();
-            let may_be_done = matches!(kind, FailureKind::Unknown | FailureKind::Transient | FailureKind::Conflict);
+            let may_be_done =
+                matches!(kind, FailureKind::Unknown | FailureKind::Transient | FailureKind::Conflict);
             if may_be_done {
                 sleep(self.pace.look).await;
             }
@@ -129,9 +134,7 @@ impl Work<'_> {
             Ok(seen) => {
                 let still = plan(self.settings, &seen, step.action == Action::Snapshot);
                 let action = match &step.action {
-                    Action::AddRule(role, rule) => {
-                        Action::AddRule(*role, resolved(rule, seen.from))
-                    }
+                    Action::AddRule(role, rule) => Action::AddRule(*role, resolved(rule, seen.from)),
                     other => other.clone(),
                 };
                 self.seen = seen;
@@ -219,8 +222,7 @@ impl Work<'_> {
                     self.until_gone(base.id).await?;
                 }
                 self.seen.base_port = None;
-                self.seen.sources =
-                    Some(cloud.boot_sources(&settings.image, &settings.flavor).await?);
+                self.seen.sources = Some(cloud.boot_sources(&settings.image, &settings.flavor).await?);
                 Ok(String::new())
             }
             Action::CreateBase => self.create_base().await,
@@ -267,7 +269,8 @@ impl Work<'_> {
             }
             Action::Snapshot => {
                 let made = timeout(self.pace.server, cloud.snapshot(self.base()?, &settings.pool)).await;
-                let image = made.map_err(|_| StepError::Server("the snapshot is not active in time".into()))??;
+                let image =
+                    made.map_err(|_| StepError::Server("the snapshot is not active in time".into()))??;
                 self.seen.snapshots += 1;
                 Ok(image.to_string())
             }
@@ -332,7 +335,11 @@ impl Work<'_> {
                 let bytes = tokio::fs::read(path).await;
                 let bytes = bytes.map_err(|why| StepError::File(format!("{}: {why}", path.display())))?;
                 if bytes.len() > LONGEST_USER_DATA {
-                    let why = format!("{}: {} bytes, and Nova takes {LONGEST_USER_DATA}", path.display(), bytes.len());
+                    let why = format!(
+                        "{}: {} bytes, and Nova takes {LONGEST_USER_DATA}",
+                        path.display(),
+                        bytes.len()
+                    );
                     return Err(StepError::File(why));
                 }
                 Some(bytes)
@@ -358,9 +365,12 @@ impl Work<'_> {
                 let server = self.cloud.server(id).await?;
                 let server = server.ok_or_else(|| StepError::Server("it is gone again".to_owned()))?;
                 match server.status() {
-                    ServerStatus::Active if server.task_state.is_none() => return Ok::<Server, StepError>(server),
+                    ServerStatus::Active if server.task_state.is_none() => {
+                        return Ok::<Server, StepError>(server);
+                    }
                     ServerStatus::Error => {
-                        let why = server.fault.map_or_else(|| "no reason given".to_owned(), |fault| fault.message);
+                        let why =
+                            server.fault.map_or_else(|| "no reason given".to_owned(), |fault| fault.message);
                         return Err(StepError::Server(format!(
                             "Nova put it into ERROR: {why}; mend the cause, then run this again: it is made anew"
                         )));
@@ -393,9 +403,9 @@ impl Work<'_> {
             }
             Ok::<(), StepError>(())
         };
-        timeout(self.pace.server, gone)
-            .await
-            .map_err(|_| StepError::Server(format!("server {id} is not gone after {} s", self.pace.server.as_secs())))?
+        timeout(self.pace.server, gone).await.map_err(|_| {
+            StepError::Server(format!("server {id} is not gone after {} s", self.pace.server.as_secs()))
+        })?
     }
 
     fn external(&self) -> Result<Uuid, StepError> {

@@ -1,10 +1,7 @@
 //! Why a step failed, and what to do about it.
 
 use super::{keys::KeyError, plan::Action};
-use crate::{
-    core::cloud::FailureKind,
-    openstack::CloudError,
-};
+use crate::{core::cloud::FailureKind, openstack::CloudError};
 
 /// Why nothing more is made. What was made before stays; the next run goes on from there.
 #[derive(Debug, thiserror::Error)]

@@ -126,7 +126,15 @@ pub async fn inventory(cloud: &Cloud, pool: &PoolName, scope: Scope) -> Result<I
     network.extend(marked.map(|group| Item::Group(group.id, group.name)));
 
     let mut kept = Vec::new();
-    if scope.snapshots { items.extend(images) } else { kept.extend(images) }
-    if scope.network { items.extend(network) } else { kept.extend(network) }
+    if scope.snapshots {
+        items.extend(images)
+    } else {
+        kept.extend(images)
+    }
+    if scope.network {
+        items.extend(network)
+    } else {
+        kept.extend(network)
+    }
     Ok(Inventory { items, kept })
 }

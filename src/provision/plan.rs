@@ -204,7 +204,10 @@ impl Planner<'_> {
         let name = &settings.router;
         match (&seen.router, &seen.external) {
             (None, _) => {
-                self.make(Action::CreateRouter, format!("create router {name} with its gateway to {}", settings.external));
+                self.make(
+                    Action::CreateRouter,
+                    format!("create router {name} with its gateway to {}", settings.external),
+                );
             }
             (Some(router), Some(external)) => {
                 self.used("router", name, router.description.as_deref());
@@ -282,7 +285,10 @@ impl Planner<'_> {
                 "{} {} from {}",
                 rule.protocol.as_deref().unwrap_or("everything"),
                 rule.first.map_or_else(String::new, |port| port.to_string()),
-                rule.prefix.clone().or_else(|| rule.group.map(|id| id.to_string())).unwrap_or_else(|| "everywhere".into())
+                rule.prefix
+                    .clone()
+                    .or_else(|| rule.group.map(|id| id.to_string()))
+                    .unwrap_or_else(|| "everywhere".into())
             );
             if rule.description.as_deref() == Some(self.mark.as_str()) {
                 let text = format!("take back the rule for {what} (security group {})", group.name);
@@ -335,7 +341,10 @@ impl Planner<'_> {
             if seen.clones.is_empty() {
                 self.make(
                     Action::CreateBase,
-                    format!("create server {name} ({}, {}) and wait until it is ACTIVE", settings.image, settings.flavor),
+                    format!(
+                        "create server {name} ({}, {}) and wait until it is ACTIVE",
+                        settings.image, settings.flavor
+                    ),
                 );
             } else {
                 self.plan.notes.push(format!(
@@ -347,7 +356,9 @@ impl Planner<'_> {
         };
         let ours = base.is_of(&settings.pool);
         if !ours {
-            self.plan.notes.push(format!("server {name} is there and not ours: it is used, and cleanup leaves it"));
+            self.plan
+                .notes
+                .push(format!("server {name} is there and not ours: it is used, and cleanup leaves it"));
         }
         match base.status() {
             ServerStatus::Active => {}
@@ -401,9 +412,10 @@ impl Planner<'_> {
         let Some(target) = seen.floating_ip.as_ref().map_or(Some(None), |ip| Some(ip.port)) else { return };
         let name = &settings.base;
         match target {
-            None if seen.base.is_none() && !seen.clones.is_empty() => self.plan.notes.push(
-                "the service's floating IP leads nowhere: the daemon takes it when it runs".to_owned(),
-            ),
+            None if seen.base.is_none() && !seen.clones.is_empty() => self
+                .plan
+                .notes
+                .push("the service's floating IP leads nowhere: the daemon takes it when it runs".to_owned()),
             None => self.make(Action::Associate, format!("lead the service's floating IP to server {name}")),
             Some(holder) => {
                 let known = [&seen.base_port, &seen.balancer];

@@ -202,17 +202,16 @@ impl Seen {
         let Some(network) = &self.network else { return Ok(()) };
         let id = network.id.to_string();
         let filter = [("network_id", id.as_str())];
-        let (subnets, ports) = tokio::try_join!(
-            cloud.list_own::<Subnet>(&filter),
-            cloud.list_own::<NetworkPort>(&filter)
-        )?;
+        let (subnets, ports) =
+            tokio::try_join!(cloud.list_own::<Subnet>(&filter), cloud.list_own::<NetworkPort>(&filter))?;
         let wanted = ipnet::IpNet::V4(settings.cidr);
         self.subnet = self
             .pick("subnet", subnets.clone(), &settings.subnet, mark)
             .or_else(|| subnets.into_iter().find(|subnet| subnet.cidr == wanted));
         if let Some(subnet) = &self.subnet {
-            let leg =
-                |port: &&NetworkPort| port.is_router_leg() && port.fixed_ips.iter().any(|f| f.subnet == subnet.id);
+            let leg = |port: &&NetworkPort| {
+                port.is_router_leg() && port.fixed_ips.iter().any(|f| f.subnet == subnet.id)
+            };
             let legs: Vec<Uuid> =
                 ports.iter().filter(leg).filter_map(|port| port.device.parse().ok()).collect();
             let own = self.router.as_ref().map(|router| router.id).filter(|id| legs.contains(id));
@@ -244,9 +243,9 @@ impl Seen {
             let id = port.as_ref()?.id;
             all.iter().find(|ip| ip.port.is_some_and(|port| port.0 == id)).cloned()
         };
-        on(&self.balancer)
-            .or_else(|| on(&self.base_port))
-            .or_else(|| all.iter().find(|ip| ip.port.is_none() && ip.description.as_deref() == Some(mark)).cloned())
+        on(&self.balancer).or_else(|| on(&self.base_port)).or_else(|| {
+            all.iter().find(|ip| ip.port.is_none() && ip.description.as_deref() == Some(mark)).cloned()
+        })
     }
 
     /// Our own address towards the floating IP, which is what a VM sees of us.

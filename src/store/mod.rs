@@ -118,6 +118,21 @@ impl<T: Serialize + DeserializeOwned> Store<T> {
         Ok(Loaded { state: None, warning: joined(&warnings) })
     }
 
+    /// Removes the state, for a pool that is no more; a lock file is left behind.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn forget(self) -> Result<(), StoreError> {
+        for path in [&self.files.new, &self.files.current, &self.files.previous] {
+            match fs::remove_file(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(StoreError::Io { doing: "remove", path: path.clone(), source }),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes the state; when this returns it is on the disk.
     ///
     /// # Errors
