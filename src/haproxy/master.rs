@@ -216,17 +216,20 @@ impl Master {
     fn may_live(&self) -> bool {
         match fs::read_to_string(&self.pid_file) {
             // An empty file is about to be written.
-            Ok(text) => text.trim().is_empty() || self.is_alive(),
+            Ok(pid) => pid.trim().is_empty() || self.is_program(pid.trim()),
             Err(_) => self.socket.exists(),
         }
     }
 
-    /// Whether the process that the pid file names runs, and is HAProxy: a pid may have gone to somebody
-    /// else.
+    /// Whether the process that the pid file names runs, and is HAProxy.
     pub(super) fn is_alive(&self) -> bool {
-        let pid = fs::read_to_string(&self.pid_file).unwrap_or_default();
-        let program = fs::read_to_string(format!("/proc/{}/comm", pid.trim())).unwrap_or_default();
-        !pid.trim().is_empty() && program.trim() == self.program
+        fs::read_to_string(&self.pid_file).is_ok_and(|pid| self.is_program(pid.trim()))
+    }
+
+    /// Whether that process is HAProxy: a pid may have gone to somebody else.
+    fn is_program(&self, pid: &str) -> bool {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        !pid.is_empty() && name.is_ok_and(|name| name.trim() == self.program)
     }
 
     fn unreachable(&self, error: &io::Error) -> HaproxyError {

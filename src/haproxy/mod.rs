@@ -77,10 +77,15 @@ impl Haproxy {
     /// # Errors
     /// The template does not render, or the file of now cannot be read.
     pub fn render(&self, model: &LbModel) -> Result<String, HaproxyError> {
-        let generation = self.next_generation(&self.file.read()?, 0);
-        let text = file::seal(&self.template.render(&self.settings, model, generation)?.text);
         let user = &self.settings.stats.user;
-        Ok(text.replace(&render::login(&self.settings.stats)?, &format!("\"{user}:********\"")))
+        Ok(self
+            .next_text(model)?
+            .replace(&render::login(&self.settings.stats)?, &format!("\"{user}:********\"")))
+    }
+
+    fn next_text(&self, model: &LbModel) -> Result<String, HaproxyError> {
+        let generation = self.next_generation(&self.file.read()?, 0);
+        Ok(file::seal(&self.template.render(&self.settings, model, generation)?.text))
     }
 
     /// Ends the sessions that any worker still has open to a server. Its clients see a broken connection.

@@ -97,7 +97,7 @@ impl Haproxy {
     /// # Errors
     /// The file cannot be made, or HAProxy does not accept it.
     pub async fn accepts(&self, model: &LbModel) -> Result<(), HaproxyError> {
-        let text = self.render(model)?;
+        let text = self.next_text(model)?;
         let failed = |source| HaproxyError::File {
             operation: "write a trial configuration to",
             path: std::env::temp_dir(),
