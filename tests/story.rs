@@ -193,7 +193,7 @@ impl World {
                 Effect::Address(id) => {
                     let last = (id.0.as_u128() >> 96) as u8;
                     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 168, 100, last)), 80);
-                    Outcome::Addressed { address, floating_ip: None }
+                    Outcome::Addressed { server: id, address, floating_ip: None }
                 }
                 Effect::Stop(id) => {
                     self.cloud.get_mut(&id).unwrap().status = ServerStatus::Shutoff;
@@ -210,7 +210,7 @@ impl World {
                     self.cpu.remove(&id);
                     Outcome::Done
                 }
-                Effect::TakeVip => {
+                Effect::TakeVip { .. } => {
                     assert!(!self.lb.servers.is_empty());
                     self.vip = VipSeen::Ours;
                     Outcome::Done

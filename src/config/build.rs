@@ -197,6 +197,7 @@ pub(super) fn haproxy(
         config_dir: places.state_dir.join("haproxy"),
         run_dir: places.run_dir.clone(),
         template: values.haproxy_template.as_ref().map(|path| env.path(&path.value)),
+        bind_nonlocal: matches!(vip.mode, VipMode::Host { .. }),
         binds: option(&values.haproxy_bind).unwrap_or_else(|| binds(vip, port)),
         mode: *need!(values, haproxy_mode),
         check: HealthCheck {

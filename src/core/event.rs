@@ -114,8 +114,12 @@ pub enum Effect {
     Delete(ServerId),
     /// Give a floating IP of ours back.
     ReleaseAddress(FloatingIpId),
-    /// Move the service address to HAProxy.
-    TakeVip,
+    /// Move the service address to HAProxy, from any of these members or from nobody. The answer is `Done`; or `Addressed`, when the
+    /// member that had it had to be given another address first: apply that, then ask again.
+    TakeVip {
+        /// The serving members, and where HAProxy reaches them now.
+        members: Vec<(ServerId, SocketAddr)>,
+    },
     /// Move the service address to this VM.
     GiveVip(ServerId),
 }
@@ -137,7 +141,7 @@ impl Effect {
             Effect::Snapshot(_) => "snapshot",
             Effect::Delete(_) => "delete",
             Effect::ReleaseAddress(_) => "release-address",
-            Effect::TakeVip => "take-vip",
+            Effect::TakeVip { .. } => "take-vip",
             Effect::GiveVip(_) => "give-vip",
         }
     }
@@ -170,6 +174,8 @@ pub enum Outcome {
     Found(Option<ServerId>),
     /// Where HAProxy reaches it.
     Addressed {
+        /// Which VM.
+        server: ServerId,
         /// The address.
         address: SocketAddr,
         /// The floating IP that we gave it, if we did.

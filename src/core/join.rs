@@ -1,9 +1,11 @@
 //! The way in: from "is there room?" to full weight.
 
+use std::net::SocketAddr;
+
 use super::{
     cloud::{FailureKind, ServerStatus},
     event::{Effect, Outcome},
-    ids::ServerId,
+    ids::{FloatingIpId, ServerId},
     machine::{Machine, Turn},
     state::{Member, Place},
     time::Timestamp,
@@ -65,7 +67,9 @@ impl Machine {
                 | Kind::Evict { .. }
                 | Kind::Rejoin { .. } => self.give_up(now, "only a scale-out creates"),
             },
-            (Stage::TakingVip, _) => Turn::Do(Effect::TakeVip, Purpose::Stage),
+            (Stage::TakingVip, _) => {
+                Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::Stage)
+            }
             (Stage::Building, Some(id)) => self.building(now, transition, id),
             (Stage::Starting, Some(id)) => self.starting(now, id),
             (Stage::Addressing, Some(id)) => {
@@ -142,12 +146,8 @@ impl Machine {
                     }
                 }
             }
-            (Stage::Addressing, Outcome::Addressed { address, floating_ip }) => {
-                let Some(id) = transition.server else { return };
-                if let Some(member) = self.state.member_mut(id) {
-                    member.address = Some(address);
-                    member.floating_ip = floating_ip.or(member.floating_ip);
-                }
+            (Stage::Addressing, Outcome::Addressed { server: id, address, floating_ip }) => {
+                self.addressed(id, address, floating_ip);
                 self.place(id, Place::Listed { weight: Weight::ZERO });
                 self.enter(now, Stage::Listing, format!("into HAProxy with weight 0 as {address}"));
             }
@@ -161,6 +161,14 @@ impl Machine {
                 if !ok {
                     self.again_later(now, format!("probe: {why}"));
                 }
+            }
+            (Stage::TakingVip, Outcome::Addressed { server, address, floating_ip }) => {
+                self.addressed(server, address, floating_ip);
+                self.enter(
+                    now,
+                    Stage::TakingVip,
+                    format!("HAProxy reaches the base at {address} from now on"),
+                );
             }
             (Stage::Starting, Outcome::Done) => {
                 self.enter(now, Stage::Starting, "asked Nova to start it");
@@ -179,6 +187,14 @@ impl Machine {
             (stage, outcome) => {
                 debug_assert!(false, "{outcome:?} does not answer {stage:?}");
             }
+        }
+    }
+
+    /// Where HAProxy reaches a member; the next turn applies it.
+    pub(super) fn addressed(&mut self, id: ServerId, address: SocketAddr, floating_ip: Option<FloatingIpId>) {
+        if let Some(member) = self.state.member_mut(id) {
+            member.address = Some(address);
+            member.floating_ip = floating_ip.or(member.floating_ip);
         }
     }
 

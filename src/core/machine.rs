@@ -145,6 +145,8 @@ impl Machine {
                 if let Outcome::Failed { why, .. } = outcome {
                     self.view.repair_not_before = now.plus(retry_pause(4));
                     self.view.repair_failed = Some(why);
+                } else if let Outcome::Addressed { server, address, floating_ip } = outcome {
+                    self.addressed(server, address, floating_ip);
                 } else {
                     self.view.repair_failed = None;
                     // Until it is seen again.

@@ -165,6 +165,12 @@ impl State {
         self.transition.as_ref().and_then(|t| t.server)
     }
 
+    /// The serving members, and where HAProxy reaches them.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(ServerId, SocketAddr)> {
+        self.serving().filter_map(|m| Some((m.id, m.address?))).collect()
+    }
+
     /// What HAProxy shall be.
     #[must_use]
     pub fn lb_model(&self) -> LbModel {

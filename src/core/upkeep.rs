@@ -58,7 +58,7 @@ impl Machine {
         }
         let wanted = self.state.serving().next().is_some() && !self.state.released;
         if wanted && (!self.state.vip_taken || self.view.vip == Some(VipSeen::Free)) {
-            return Turn::Do(Effect::TakeVip, Purpose::TakeVip);
+            return Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::TakeVip);
         }
         if self.state.released
             && self.state.vip_taken

@@ -4,8 +4,9 @@
 //! running service is adopted and when it is released, and never in a handover.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tracing::info;
@@ -17,8 +18,15 @@ use crate::{
         ids::{FloatingIpId, PoolName, PortId, ServerId},
     },
     openstack::{Cloud, CloudError, FloatingIp, LbPort, LbPortRequest, Reach, Server},
-    vip::settings::{VipMode, VipSettings},
+    vip::{
+        VipError, host,
+        settings::{VipMode, VipSettings},
+    },
 };
+
+/// A gratuitous ARP may be lost, and nobody answers it.
+const ANNOUNCEMENTS: u32 = 3;
+const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_millis(150);
 
 /// The service address of one pool.
 #[derive(Debug)]
@@ -29,13 +37,28 @@ pub(crate) struct ServiceAddress {
     found: Mutex<Option<Arc<Found>>>,
 }
 
-/// A floating IP and the load balancer port that it belongs on.
+/// A floating IP, and how it reaches HAProxy.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(super) floating_ip: FloatingIp,
-    pub(super) port: LbPort,
-    /// The ports that it may be taken from: those of the VM that the operator named as base.
-    from: Vec<PortId>,
+    pub(super) way: Way,
+}
+
+/// How a floating IP reaches HAProxy.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// It is associated with a load balancer port of ours.
+    Port(LbPort),
+    /// It is associated with nothing, and this interface of the host has it; members have floating IPs of their own.
+    Host(String),
+}
+
+/// What taking the service address led to.
+pub(super) enum Taken {
+    /// It leads to HAProxy.
+    Done,
+    /// The member that had it has another floating IP now, through which HAProxy must reach it before we go on.
+    Moved { server: ServerId, address: Ipv4Addr, floating_ip: FloatingIpId },
 }
 
 /// What is wrong with the service address.
@@ -56,8 +79,8 @@ pub(crate) enum AddressError {
     )]
     Strange(Ipv4Addr, PortId),
     /// The VM has no port where we need one.
-    #[error("server {0} has no port in network {1}")]
-    NoPort(ServerId, String),
+    #[error("server {0} has no port that the service address could go to")]
+    NoPort(ServerId),
     /// The VM has no address where we need one.
     #[error("server {0} has no address yet that HAProxy could reach")]
     NoAddress(ServerId),
@@ -66,9 +89,9 @@ pub(crate) enum AddressError {
         "the load balancer port is missing, and so is a base that shows where it belongs: `lbsidecar provision` makes it"
     )]
     NoBase,
-    /// This way is not built.
-    #[error("vip mode \"host\" cannot be run yet: use \"port\" or \"static\"")]
-    HostMode,
+    /// The host's own network.
+    #[error(transparent)]
+    Host(#[from] VipError),
 }
 
 impl AddressError {
@@ -76,10 +99,9 @@ impl AddressError {
     pub(crate) fn kind(&self) -> FailureKind {
         match self {
             Self::Cloud(error) => error.kind(),
+            Self::Host(error) => error.kind(),
             Self::Strange(..) => FailureKind::Conflict,
-            Self::None(_) | Self::Unknown(_) | Self::NoPort(..) | Self::NoBase | Self::HostMode => {
-                FailureKind::Permanent
-            }
+            Self::None(_) | Self::Unknown(_) | Self::NoPort(_) | Self::NoBase => FailureKind::Permanent,
             Self::NoAddress(_) => FailureKind::Transient,
         }
     }
@@ -123,21 +145,24 @@ impl ServiceAddress {
 
     /// Which of a VM's addresses HAProxy reaches it at.
     pub(crate) fn reach(&self) -> Reach {
-        Reach::Fixed { network: self.found().map(|found| found.port.network_name.clone()) }
+        match self.found().as_deref() {
+            Some(Found { way: Way::Port(port), .. }) => {
+                Reach::Fixed { network: Some(port.network_name.clone()) }
+            }
+            Some(Found { way: Way::Host(_), .. }) => Reach::Floating,
+            None => Reach::Fixed { network: None },
+        }
     }
 
-    /// Finds the floating IP and the load balancer port; changes nothing. With `base`, a port that is still missing is described so
-    /// that [`ServiceAddress::ensure`] can make it.
+    /// Finds the floating IP and the load balancer port; changes nothing. A stranger's floating IP is refused while there is a base that
+    /// it should be on.
     pub(crate) async fn look(&self, base: Option<&Server>) -> Result<Option<FloatingIp>, AddressError> {
-        match self.settings.mode {
-            VipMode::Static => return Ok(None),
-            VipMode::Host { .. } => return Err(AddressError::HostMode),
-            VipMode::Port { .. } => {}
+        if self.is_static() {
+            return Ok(None);
         }
-        let port = self.cloud.lb_port(self.pool()).await?;
-        let from: Vec<PortId> = match base {
-            Some(base) => self.cloud.ports_of(base.id).await?.iter().map(|p| p.id).collect(),
-            None => Vec::new(),
+        let port = match self.settings.mode {
+            VipMode::Port { .. } => self.cloud.lb_port(self.pool()).await?,
+            VipMode::Host { .. } | VipMode::Static => None,
         };
         let floating_ip = match self.settings.address {
             Some(address) => self.cloud.floating_ip(address).await?.ok_or(AddressError::Unknown(address))?,
@@ -145,17 +170,24 @@ impl ServiceAddress {
         };
         if let Some(holder) = floating_ip.port
             && port.as_ref().is_none_or(|port| port.id != holder)
-            && !from.contains(&holder)
-            // Without a base nothing is taken over; where it leads is then shown, not refused.
-            && base.is_some()
+            && let Some(base) = base
+            && !self.has_port(base.id, holder).await?
         {
             return Err(AddressError::Strange(floating_ip.address, holder));
         }
-        if let Some(port) = port {
-            let found = Found { floating_ip: floating_ip.clone(), port, from };
+        let way = match (&self.settings.mode, port) {
+            (VipMode::Host { interface }, _) => Some(Way::Host(interface.clone())),
+            (_, port) => port.map(Way::Port),
+        };
+        if let Some(way) = way {
+            let found = Found { floating_ip: floating_ip.clone(), way };
             *self.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(found));
         }
         Ok(Some(floating_ip))
+    }
+
+    async fn has_port(&self, server: ServerId, port: PortId) -> Result<bool, AddressError> {
+        Ok(self.cloud.ports_of(server).await?.iter().any(|p| p.id == port))
     }
 
     async fn own_floating_ip(
@@ -206,38 +238,72 @@ impl ServiceAddress {
         if self.is_static() {
             return VipSeen::Ours;
         }
-        let asked = async {
-            let found = self.known().await?;
-            let now = self.cloud.floating_ip_by_id(found.floating_ip.id).await?;
-            Ok::<_, AddressError>((found, now))
-        };
-        match asked.await {
+        match self.leads().await {
             Err(error) => VipSeen::Unknown(error.to_string()),
-            Ok((_, None)) => VipSeen::Elsewhere("nowhere: Neutron does not know it any more".to_owned()),
-            Ok((found, Some(now))) => match now.port {
-                None => VipSeen::Free,
-                Some(holder) if holder == found.port.id => VipSeen::Ours,
-                Some(holder) => VipSeen::Elsewhere(format!("on port {holder}")),
-            },
+            Ok(seen) => seen,
         }
     }
 
-    /// Moves it to HAProxy. From a stranger it is not taken.
-    pub(super) async fn take(&self) -> Result<(), AddressError> {
+    async fn leads(&self) -> Result<VipSeen, AddressError> {
+        let found = self.known().await?;
+        let Some(now) = self.cloud.floating_ip_by_id(found.floating_ip.id).await? else {
+            return Ok(VipSeen::Elsewhere("nowhere: Neutron does not know it any more".to_owned()));
+        };
+        Ok(match (&found.way, now.port) {
+            (Way::Port(port), Some(holder)) if holder == port.id => VipSeen::Ours,
+            (Way::Host(interface), None) if host::present(interface, now.address).await? => VipSeen::Ours,
+            (_, None) => VipSeen::Free,
+            (_, Some(holder)) => VipSeen::Elsewhere(format!("on port {holder}")),
+        })
+    }
+
+    /// Moves it to HAProxy, from one of the members or from nobody. From a stranger it is not taken.
+    pub(super) async fn take(&self, members: &[(ServerId, SocketAddr)]) -> Result<Taken, AddressError> {
         if self.is_static() {
-            return Ok(());
+            return Ok(Taken::Done);
         }
         let found = self.known().await?;
         let address = found.floating_ip.address;
         let now = self.cloud.floating_ip_by_id(found.floating_ip.id).await?;
-        match now.ok_or(AddressError::Unknown(address))?.port {
-            Some(holder) if holder == found.port.id => return Ok(()),
-            Some(holder) if !found.from.contains(&holder) => {
+        let holder = now.ok_or(AddressError::Unknown(address))?.port;
+        if let (Way::Port(port), Some(holder)) = (&found.way, holder)
+            && port.id == holder
+        {
+            return Ok(Taken::Done);
+        }
+        let mut from = None;
+        if let Some(holder) = holder {
+            for (member, _) in members {
+                if self.has_port(*member, holder).await? {
+                    from = Some(*member);
+                }
+            }
+            if from.is_none() {
                 return Err(AddressError::Strange(address, holder));
             }
-            Some(_) | None => {}
         }
-        Ok(self.cloud.associate(found.floating_ip.id, found.port.id).await?)
+        match &found.way {
+            Way::Port(port) => self.cloud.associate(found.floating_ip.id, port.id).await?,
+            Way::Host(interface) => {
+                if from.is_some() {
+                    self.cloud.disassociate(found.floating_ip.id).await?;
+                }
+                // While the host does not have the address, HAProxy may reach a member through it; afterwards that would be a loop.
+                let through =
+                    members.iter().find(|(_, at)| at.ip() == IpAddr::V4(address)).map(|(id, _)| *id);
+                if let Some(server) = from.or(through) {
+                    let external = found.floating_ip.network;
+                    let own = self.cloud.give_floating_ip(server, self.pool(), external).await?;
+                    return Ok(Taken::Moved { server, address: own.address, floating_ip: own.id });
+                }
+                host::add(interface, address).await?;
+                for _ in 0..ANNOUNCEMENTS {
+                    host::announce(interface, address).await?;
+                    tokio::time::sleep(BETWEEN_ANNOUNCEMENTS).await;
+                }
+            }
+        }
+        Ok(Taken::Done)
     }
 
     /// Moves it to a VM.
@@ -247,10 +313,21 @@ impl ServiceAddress {
         }
         let found = self.known().await?;
         let ports = self.cloud.ports_of(id).await?;
-        let target = ports
-            .iter()
-            .find(|p| p.network == found.port.network)
-            .ok_or_else(|| AddressError::NoPort(id, found.port.network_name.clone()))?;
+        let target = match &found.way {
+            Way::Port(port) => ports.iter().find(|p| p.network == port.network),
+            Way::Host(_) => ports.first(),
+        };
+        let target = target.ok_or(AddressError::NoPort(id))?;
+        if let Way::Host(interface) = &found.way {
+            // A port can have only one of an external network.
+            for own in self.cloud.floating_ips_on(target.id).await? {
+                if own.id != found.floating_ip.id {
+                    self.cloud.disassociate(own.id).await?;
+                }
+            }
+            self.cloud.associate(found.floating_ip.id, target.id).await?;
+            return Ok(host::remove(interface, found.floating_ip.address).await?);
+        }
         Ok(self.cloud.associate(found.floating_ip.id, target.id).await?)
     }
 
@@ -259,6 +336,19 @@ impl ServiceAddress {
         &self,
         id: ServerId,
     ) -> Result<(IpAddr, Option<FloatingIpId>), AddressError> {
+        if let Some(found) = self.found()
+            && matches!(found.way, Way::Host(_))
+        {
+            let own = self.cloud.floating_ips_of(id).await?.into_iter().next();
+            return Ok(match own {
+                // The service address itself, as long as it is on the base, or one that somebody else gave it.
+                Some(own) => (own.address.into(), None),
+                None => {
+                    let own = self.cloud.give_floating_ip(id, self.pool(), found.floating_ip.network).await?;
+                    (own.address.into(), Some(own.id))
+                }
+            });
+        }
         let server = self.cloud.server(id).await?;
         let address = server.and_then(|server| server.address(&self.reach()));
         Ok((address.ok_or(AddressError::NoAddress(id))?, None))

@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Mutex;
 use tracing::{debug, info, warn};
 
-use super::address::{AddressError, ServiceAddress};
+use super::address::{AddressError, ServiceAddress, Taken};
 use crate::{
     core::{
         cloud::{FailureKind, Mark},
@@ -99,7 +99,8 @@ impl Executor {
             }
             Effect::Address(id) => {
                 let (ip, floating_ip) = self.address.address_of(id).await?;
-                Outcome::Addressed { address: SocketAddr::new(ip, self.settings.service_port), floating_ip }
+                let address = SocketAddr::new(ip, self.settings.service_port);
+                Outcome::Addressed { server: id, address, floating_ip }
             }
             Effect::Stop(id) => {
                 cloud.stop(id).await?;
@@ -121,10 +122,13 @@ impl Executor {
                 cloud.release_floating_ip(floating_ip).await?;
                 Outcome::Done
             }
-            Effect::TakeVip => {
-                self.address.take().await?;
-                Outcome::Done
-            }
+            Effect::TakeVip { members } => match self.address.take(&members).await? {
+                Taken::Done => Outcome::Done,
+                Taken::Moved { server, address, floating_ip } => {
+                    let address = SocketAddr::new(address.into(), self.settings.service_port);
+                    Outcome::Addressed { server, address, floating_ip: Some(floating_ip) }
+                }
+            },
             Effect::GiveVip(id) => {
                 self.address.give(id).await?;
                 Outcome::Done

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
-    address::{AddressError, ServiceAddress},
+    address::{AddressError, ServiceAddress, Way},
     clock::SteadyClock,
     cloud,
     executor::Executor,
@@ -161,7 +161,6 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         observer.request(exchange.service, exchange.operation, exchange.status, exchange.elapsed);
     })?;
     let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone()));
-    let mut balancer = Haproxy::new(config.haproxy.clone())?;
 
     // Look.
     let base = find_base(&cloud, &config.core.base, fresh).await?;
@@ -170,11 +169,20 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
             fit(base)?;
         }
         guests::inspect(&config.guests).await?;
-        fit_for_haproxy(&config.haproxy).await?;
         address.look(base.as_ref()).await?;
     } else if let Err(error) = address.look(base.as_ref().filter(|b| known.contains(&b.id))).await {
         warn!(reason = %error, "the service address is not known yet");
     }
+
+    if config.haproxy.binds.is_empty()
+        && let Some(found) = address.address()
+    {
+        config.haproxy.binds.push((found, config.core.service_port).into());
+    }
+    if fresh {
+        fit_for_haproxy(&config.haproxy).await?;
+    }
+    let mut balancer = Haproxy::new(config.haproxy.clone())?;
 
     // Then act.
     if fresh {
@@ -307,7 +315,7 @@ pub(crate) fn plug_spec(
 ) -> Result<Option<PlugSpec>, DaemonError> {
     let VipMode::Port { plug, netns } = &settings.mode else { return Ok(None) };
     let Some(found) = address.found() else { return Ok(None) };
-    let port = &found.port;
+    let Way::Port(port) = &found.way else { return Ok(None) };
     Ok(Some(PlugSpec {
         netns: netns.clone(),
         port: port.id,

@@ -12,19 +12,32 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use super::error::HaproxyError;
+use super::{error::HaproxyError, settings::HaproxySettings};
 
 /// Where `ip netns` keeps the namespace of that name.
 pub(super) fn netns_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
+/// Tries to listen on one of the settings' addresses for a moment. A service address that comes to the host later is free while it is
+/// not there.
+///
+/// # Errors
+/// Why that does not work.
+pub(super) fn usable(settings: &HaproxySettings, address: SocketAddr) -> Result<(), HaproxyError> {
+    let later = settings.bind_nonlocal && settings.binds.contains(&address);
+    match free(address, settings.netns.as_deref()) {
+        Err(HaproxyError::Bind { absent: true, .. }) if later => Ok(()),
+        tried => tried,
+    }
+}
+
 /// Tries to listen on `address` for a moment.
 ///
 /// # Errors
 /// Why that does not work.
-pub(super) fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), HaproxyError> {
-    let failed = |why: String| HaproxyError::Bind { address, why };
+fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), HaproxyError> {
+    let failed = |why: String| HaproxyError::Bind { address, why, absent: false };
     let path = netns.map(netns_path);
     let tried = thread::scope(|scope| {
         // The namespace is a property of the thread; this one ends with the try.
@@ -36,7 +49,7 @@ pub(super) fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), Hapro
             Err(failed("another program listens there; stop it, or choose another address".into()))
         }
         Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            Err(failed("no interface has this address".into()))
+            Err(HaproxyError::Bind { address, why: "no interface has this address".into(), absent: true })
         }
         Ok(Err((_, error))) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(failed("ports below 1024 need root or CAP_NET_BIND_SERVICE".into()))

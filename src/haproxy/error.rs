@@ -98,6 +98,8 @@ pub enum HaproxyError {
         address: SocketAddr,
         /// Why not, and what to do.
         why: String,
+        /// Whether that is because no interface has the address.
+        absent: bool,
     },
     /// It does not start.
     #[error("start HAProxy: {why}")]

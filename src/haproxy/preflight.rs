@@ -68,7 +68,7 @@ pub async fn preflight(settings: &HaproxySettings) -> Vec<Finding> {
         } else if let Some(netns) = settings.netns.as_ref().filter(|name| !bind::netns_path(name).exists()) {
             Ok(format!("not tried: its namespace {netns} is made at the first start"))
         } else {
-            bind::free(address, settings.netns.as_deref()).map(|()| "free".into())
+            bind::usable(settings, address).map(|()| "free".into())
         };
         found(format!("HAProxy address {address}"), outcome);
     }

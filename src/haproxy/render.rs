@@ -40,6 +40,7 @@ struct Context {
     pool: String,
     mode: &'static str,
     binds: Vec<String>,
+    bind_nonlocal: bool,
     servers: Vec<Server>,
     sockets: Sockets,
     state_file: String,
@@ -180,6 +181,7 @@ fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, Hapro
             ServiceMode::Tcp => "tcp",
         },
         binds: settings.binds.iter().map(ToString::to_string).collect(),
+        bind_nonlocal: settings.bind_nonlocal,
         servers: model
             .servers
             .iter()

@@ -26,6 +26,8 @@ pub struct HaproxySettings {
     pub template: Option<PathBuf>,
     /// Service addresses, one bind line each. `0.0.0.0:80` inside the load balancer's own namespace.
     pub binds: Vec<SocketAddr>,
+    /// Listen on `binds` also while no interface has these addresses: the service address comes to the host later.
+    pub bind_nonlocal: bool,
     /// `http` or `tcp`.
     pub mode: ServiceMode,
     /// How members are checked.

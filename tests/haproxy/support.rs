@@ -171,6 +171,7 @@ pub fn settings(dir: &Path) -> HaproxySettings {
         run_dir: dir.join("run"),
         template: None,
         binds: vec![free_address()],
+        bind_nonlocal: false,
         mode: ServiceMode::Http,
         check: HealthCheck {
             path: "/healthz".into(),

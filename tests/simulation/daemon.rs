@@ -294,7 +294,7 @@ impl Daemon {
             }
             Effect::FindIntent(intent) => Outcome::Found(find(world, *intent)),
             Effect::Address(id) => match world.vms.get(id).and_then(|vm| vm.facts.address) {
-                Some(ip) => Outcome::Addressed { address: (ip, 80).into(), floating_ip: None },
+                Some(ip) => Outcome::Addressed { server: *id, address: (ip, 80).into(), floating_ip: None },
                 None => Outcome::Failed { kind: FailureKind::NotFound, why: "no such server".into() },
             },
             Effect::Stop(id) => {
@@ -326,7 +326,7 @@ impl Daemon {
                 }
                 Outcome::Done
             }
-            Effect::TakeVip => {
+            Effect::TakeVip { .. } => {
                 world.vip = Vip::Haproxy;
                 Outcome::Done
             }
