@@ -1,5 +1,7 @@
 //! What is generated is committed as it would be generated now. `LBSIDECAR_BLESS=1 cargo test --test docs_fresh` writes it.
 
+#![allow(clippy::unwrap_used, reason = "it is a test: that is how it fails")]
+
 use std::{fs, path::Path};
 
 use lbsidecar::{config, core::transition::diagram, telemetry};

@@ -2,6 +2,14 @@
 //!
 //! Virtual time: half a second a step, every effect answered at the next step.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "it is a test: that is how it fails and tells"
+)]
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},

@@ -3,6 +3,14 @@
 //!
 //! `LBSIDECAR_SIM_SEEDS=N` widens it, `LBSIDECAR_SIM_SEED=S` replays one seed and tells its story.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "it is a test: that is how it fails and tells"
+)]
+
 mod daemon;
 mod laws;
 mod world;
