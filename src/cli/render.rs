@@ -37,7 +37,7 @@ pub(super) fn run(args: &RenderArgs) -> Result<Exit, Failure> {
 }
 
 /// The servers as the daemon has them, or as it wrote them down last, or none.
-pub(super) async fn model(config: &Config) -> LbModel {
+async fn model(config: &Config) -> LbModel {
     let places = &config.places;
     if let Ok(view) = Client::new(&places.admin.socket).status().await {
         return LbModel { servers: view.members.iter().filter_map(server).collect() };
