@@ -45,6 +45,8 @@ pub(super) enum Command {
     Snapshot(Box<SnapshotArgs>),
     /// Remove everything that carries the pool's mark, and nothing else
     Cleanup(Box<CleanupArgs>),
+    /// Put the load balancer port into its network namespace; the only step that needs root, at boot and after `provision`
+    Plug(Box<Flags>),
     /// Add a member now
     ScaleOut,
     /// Drain and delete the base now; the clone stays

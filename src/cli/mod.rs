@@ -11,6 +11,7 @@ mod frames;
 mod generate;
 mod operate;
 mod out;
+mod plug;
 mod progress;
 mod provision;
 mod render;
@@ -75,6 +76,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Provision(args) => provision::run(&places, &args),
         Command::Snapshot(args) => snapshot::run(&places, &args),
         Command::Cleanup(args) => cleanup::run(&places, &args),
+        Command::Plug(args) => plug::run(&args),
         Command::ScaleOut => operate::run(&client(&places)?, &Ask::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, &Ask::Handover),
         Command::Abort => operate::run(&client(&places)?, &Ask::Abort),

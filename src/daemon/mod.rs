@@ -26,5 +26,5 @@ pub(crate) use self::{
 };
 pub use self::{
     run::Reread,
-    start::{DaemonError, run},
+    start::{DaemonError, plug_port, run},
 };

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
-    address::{AddressError, ServiceAddress, Way},
+    address::{AddressError, Found, ServiceAddress, Way},
     clock::SteadyClock,
     cloud,
     executor::Executor,
@@ -34,7 +34,7 @@ use crate::{
     exit::Exit,
     guests::{self, Guests, GuestsError},
     haproxy::{self, Finding, Haproxy, HaproxyError, HaproxySettings},
-    openstack::{Cloud, CloudError, Server},
+    openstack::{Cloud, CloudError, LbPort, Server},
     store::{Store, StoreError},
     telemetry::Metrics,
     vip::{
@@ -298,6 +298,26 @@ pub(crate) fn fit(base: &Server) -> Result<(), DaemonError> {
     Err(DaemonError::Base { name: base.name.clone(), id: base.id, status: base.status(), advice })
 }
 
+/// Puts the pool's load balancer port into its namespace: what the daemon does itself where it may. The answer says what is there now.
+///
+/// # Errors
+/// When the cloud does not know the port, or the host refuses.
+pub async fn plug_port(config: &Config) -> Result<String, DaemonError> {
+    let cloud = Cloud::new(config.cloud.clone())?;
+    let Some(port) = cloud.lb_port(&config.core.pool).await? else {
+        let why = format!(
+            "plug the load balancer port of pool {}: there is none yet; `lbsidecar provision` or the first `lbsidecar run` makes it",
+            config.core.pool
+        );
+        return Err(DaemonError::Address(why, FailureKind::NotFound));
+    };
+    let Some(spec) = spec_of(&port, &config.vip)? else {
+        return Ok("nothing to plug: the service address does not use a load balancer port".to_owned());
+    };
+    vip::plug(&spec).await?;
+    Ok(format!("port {} ({}) is in namespace {}", spec.port, spec.address, spec.netns))
+}
+
 /// Puts the load balancer port into its namespace, where that is not done yet.
 async fn plug(address: &ServiceAddress, settings: &VipSettings) -> Result<(), DaemonError> {
     let Some(spec) = plug_spec(address, settings)? else { return Ok(()) };
@@ -313,9 +333,14 @@ pub(crate) fn plug_spec(
     address: &ServiceAddress,
     settings: &VipSettings,
 ) -> Result<Option<PlugSpec>, DaemonError> {
+    match address.found().as_deref() {
+        Some(Found { way: Way::Port(port), .. }) => spec_of(port, settings),
+        _ => Ok(None),
+    }
+}
+
+fn spec_of(port: &LbPort, settings: &VipSettings) -> Result<Option<PlugSpec>, DaemonError> {
     let VipMode::Port { plug, netns } = &settings.mode else { return Ok(None) };
-    let Some(found) = address.found() else { return Ok(None) };
-    let Way::Port(port) = &found.way else { return Ok(None) };
     Ok(Some(PlugSpec {
         netns: netns.clone(),
         port: port.id,
