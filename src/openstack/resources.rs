@@ -3,7 +3,7 @@
 //!
 //! A list is of our own project, also for an administrator, who would be shown everybody's.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -169,6 +169,9 @@ pub struct Rule {
 pub struct NetworkPort {
     /// Its id.
     pub id: Uuid,
+    /// A mark may be in here.
+    #[serde(default)]
+    pub description: Option<String>,
     /// The network that it is in.
     #[serde(rename = "network_id")]
     pub network: Uuid,
@@ -284,11 +287,11 @@ impl Cloud {
             .map_err(|why| CloudError::unreadable(call, None, &why.to_string()))
     }
 
-    /// Gives a router a leg in a subnet, with the subnet's gateway address.
+    /// Gives a router a leg in a subnet, with the subnet's gateway address; its port.
     ///
     /// # Errors
     /// When Neutron refuses, also because it has one already.
-    pub async fn attach_subnet(&self, router: Uuid, subnet: Uuid) -> Result<(), CloudError> {
+    pub async fn attach_subnet(&self, router: Uuid, subnet: Uuid) -> Result<Uuid, CloudError> {
         self.leg(router, subnet, "attach subnet to router", "add_router_interface").await
     }
 
@@ -307,11 +310,15 @@ impl Cloud {
         subnet: Uuid,
         operation: &'static str,
         verb: &str,
-    ) -> Result<(), CloudError> {
+    ) -> Result<Uuid, CloudError> {
+        #[derive(Deserialize)]
+        struct Body {
+            port_id: Uuid,
+        }
         let path = ["routers", &router.to_string(), verb];
         let object = format!("{subnet} / {router}");
         let call = Call::put(Neutron, operation, object, &path, json!({"subnet_id": subnet}));
-        self.client.send(&call).await.map(drop)
+        Ok(self.client.json::<Body>(&call).await?.port_id)
     }
 
     /// The user's key pairs.
@@ -342,13 +349,4 @@ impl Cloud {
         let call = Call::delete(Compute, "delete key pair", name, &["os-keypairs", name]);
         or_none(self.client.send(&call).await).map(drop)
     }
-}
-
-/// The first IPv4 address of a port, in this subnet.
-#[must_use]
-pub fn address_in(port: &NetworkPort, subnet: Uuid) -> Option<Ipv4Addr> {
-    port.fixed_ips.iter().filter(|fixed| fixed.subnet == subnet).find_map(|fixed| match fixed.address {
-        IpAddr::V4(address) => Some(address),
-        IpAddr::V6(_) => None,
-    })
 }

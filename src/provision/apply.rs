@@ -202,7 +202,12 @@ impl Work<'_> {
             }
             Action::AttachSubnet => {
                 let router = self.router()?;
-                cloud.attach_subnet(router, self.subnet()?).await?;
+                let leg = cloud.attach_subnet(router, self.subnet()?).await?;
+                // A leg in a subnet of ours is known by that; in another's it needs a mark of its own.
+                let fields = json!({"description": mark});
+                if let Err(error) = cloud.change::<NetworkPort>(leg, &leg.to_string(), fields).await {
+                    warn!(%error, "the router's leg has no mark: cleanup leaves it if the subnet is not ours");
+                }
                 self.seen.attached = Some(router);
                 Ok(String::new())
             }

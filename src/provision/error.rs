@@ -72,11 +72,15 @@ pub(super) fn advice(action: &Action, error: &StepError) -> Option<&'static str>
     let says = |words: &str| error.message().contains(words);
     let quota = error.kind() == FailureKind::Capacity;
     Some(match action {
-        Action::CreateFloatingIp if quota => {
-            "release a floating IP that nobody needs (`openstack floating ip list`), or raise the quota: `openstack quota set --floating-ips N PROJECT`"
-        }
+        // Neutron's 409 for "no address left" counts as a lack of room, as a quota does.
         Action::CreateFloatingIp if says("No more IP addresses") => {
             "the external network has no address left: release a floating IP that nobody needs (`openstack floating ip list`), or widen its allocation pool"
+        }
+        Action::CreateRouter | Action::SetGateway if says("No more IP addresses") => {
+            "the external network has no address left for the router's gateway: release a floating IP that nobody needs, or widen its allocation pool"
+        }
+        Action::CreateFloatingIp if quota => {
+            "release a floating IP that nobody needs (`openstack floating ip list`), or raise the quota: `openstack quota set --floating-ips N PROJECT`"
         }
         Action::CreateNetwork if quota => {
             "delete a network that nobody needs, or raise the quota: `openstack quota set --networks N PROJECT`"
@@ -101,9 +105,6 @@ pub(super) fn advice(action: &Action, error: &StepError) -> Option<&'static str>
         }
         Action::AttachSubnet | Action::CreateBalancerPort if quota => {
             "delete ports that nobody needs, or raise the quota: `openstack quota set --ports N PROJECT`"
-        }
-        Action::CreateRouter | Action::SetGateway if says("No more IP addresses") => {
-            "the external network has no address left for the router's gateway: release a floating IP that nobody needs, or widen its allocation pool"
         }
         Action::CreateSubnet if says("overlaps") => {
             "choose other addresses with --cidr, or another network with --net"

@@ -111,15 +111,17 @@ pub async fn inventory(cloud: &Cloud, pool: &PoolName, scope: Scope) -> Result<I
         let rules = group.rules.iter().filter(|rule: &&Rule| ours(rule.description.as_ref()));
         network.extend(rules.map(|rule| Item::Rule(rule.id, group.name.clone())));
     }
-    let subnets: Vec<Subnet> = subnets.into_iter().filter(|s| ours(s.description.as_ref())).collect();
     for port in ports.iter().filter(|port| port.is_router_leg()) {
-        let legs = subnets.iter().filter(|s| port.fixed_ips.iter().any(|fixed| fixed.subnet == s.id));
         let Ok(router) = port.device.parse() else { continue };
+        let in_it = |subnet: &&Subnet| port.fixed_ips.iter().any(|fixed| fixed.subnet == subnet.id);
+        let legs = subnets.iter().filter(in_it);
+        let legs = legs.filter(|s| ours(s.description.as_ref()) || ours(port.description.as_ref()));
         network.extend(legs.map(|subnet| Item::Leg(router, subnet.id, subnet.name.clone())));
     }
     let marked = routers.into_iter().filter(|router| ours(router.description.as_ref()));
     network.extend(marked.map(|router| Item::Router(router.id, router.name)));
-    network.extend(subnets.into_iter().map(|subnet| Item::Subnet(subnet.id, subnet.name)));
+    let marked = subnets.into_iter().filter(|subnet| ours(subnet.description.as_ref()));
+    network.extend(marked.map(|subnet| Item::Subnet(subnet.id, subnet.name)));
     let marked = networks.into_iter().filter(|network| ours(network.description.as_ref()));
     network.extend(marked.map(|network| Item::Network(network.id, network.name)));
     let marked = groups.into_iter().filter(|group| ours(group.description.as_ref()));
