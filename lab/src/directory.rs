@@ -16,6 +16,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cloud::options::Seed,
     publish::Publication,
     world::guest::{Accelerator, Image},
 };
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) accelerator: Accelerator,
     /// Ports to be reachable from the host.
     pub(crate) publish: Vec<Publication>,
+    /// What its cloud has from the start.
+    pub(crate) seed: Seed,
 }
 
 impl Directory {

@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt, net::UnixListener};
 use crate::{
     cloud::{
         self, Urls,
-        options::{Options, Ports},
+        options::{Options, Ports, Seed},
     },
     directory::Directory,
     publish,
@@ -26,11 +26,11 @@ pub(crate) fn run(directory: &Directory) -> Result<()> {
         accelerator: plan.accelerator,
     })?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(serve(directory, world))
+    runtime.block_on(serve(directory, world, plan.seed))
 }
 
-async fn serve(directory: &Directory, world: World) -> Result<()> {
-    let options = options();
+async fn serve(directory: &Directory, world: World, seed: Seed) -> Result<()> {
+    let options = Options { seed, ..options() };
     let password = options.admin_password.clone();
     let cloud =
         cloud::serve(Arc::new(world.clone()), options).await.context("failed to start the lab's cloud")?;

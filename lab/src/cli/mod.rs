@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lbsidecar::exit::Exit;
 
-use crate::{directory::Directory, server, space};
+use crate::{cloud::options::Seed, directory::Directory, server, space};
 
 /// A whole single-node cloud in namespaces of its own.
 ///
@@ -40,6 +40,9 @@ enum Verb {
         /// Make a port of the lab reachable on this machine's loopback, port 0 being any free one; without a value the usual ones
         #[arg(long, value_name = "PORT:[NETNS/]ADDRESS:PORT", num_args = 0..=1, default_missing_value = up::USUAL)]
         publish: Vec<String>,
+        /// Without networks, router, security group and key pair: what `lbsidecar provision` starts from
+        #[arg(long)]
+        empty: bool,
     },
     /// Run a command in the lab
     Exec {
@@ -95,7 +98,10 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let directory = Directory::new(arguments.dir)?;
     match arguments.command {
-        Verb::Up { foreground, publish } => up::up(&directory, foreground, &up::publications(&publish)?)?,
+        Verb::Up { foreground, publish, empty } => {
+            let seed = if empty { Seed::Empty } else { Seed::Lab };
+            up::up(&directory, foreground, &up::publications(&publish)?, seed)?;
+        }
         Verb::Exec { command } => return space::exec(&directory, &command),
         Verb::Env => commands::env(&directory)?,
         Verb::Status => commands::status(&directory)?,

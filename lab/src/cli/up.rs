@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{is_installed, print};
 use crate::{
+    cloud::options::Seed,
     directory::{Directory, Plan},
     publish::Publication,
     space,
@@ -55,7 +56,12 @@ pub(super) fn publications(given: &[String]) -> Result<Vec<Publication>> {
 }
 
 /// Starts a lab and waits until it is ready; in the foreground until it ends.
-pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Publication]) -> Result<()> {
+pub(super) fn up(
+    directory: &Directory,
+    foreground: bool,
+    publications: &[Publication],
+    seed: Seed,
+) -> Result<()> {
     let started = Instant::now();
     check().map_err(|error| Missing(format!("{error:#}")))?;
     ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
@@ -65,7 +71,7 @@ pub(super) fn up(directory: &Directory, foreground: bool, publications: &[Public
     let kernel = Kernel::obtain(&cache)?;
     let image = Image::build(&kernel, &directory.initramfs())?;
     let accelerator = Accelerator::find(&image, &cache)?;
-    directory.write_plan(&Plan { image, accelerator, publish: publications.to_vec() })?;
+    directory.write_plan(&Plan { image, accelerator, publish: publications.to_vec(), seed })?;
 
     let mut keeper = keep(directory, foreground)?;
     wait_until_ready(directory, &mut keeper)?;

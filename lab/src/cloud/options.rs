@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::clock::Clock;
 
 /// How to start the cloud.
@@ -54,7 +56,7 @@ impl Ports {
 }
 
 /// What exists from the start, beside users, projects, flavors, images and the external network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seed {
     /// `lab-net`, `lab-subnet` 192.168.100.0/24, `lab-router`, `lab-sg` (icmp, 22, 80), `lab-key`.
     Lab,

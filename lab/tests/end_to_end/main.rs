@@ -4,4 +4,5 @@
 
 mod guests;
 mod lab;
+mod provision;
 mod support;

@@ -29,10 +29,20 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts a lab. Nothing, said plainly, where it cannot run; in CI that is a failure.
     pub(crate) fn up() -> Option<Self> {
+        Self::up_with(&[])
+    }
+
+    /// The same, whose cloud has neither networks nor keys.
+    pub(crate) fn up_empty() -> Option<Self> {
+        Self::up_with(&["--empty"])
+    }
+
+    fn up_with(flags: &[&str]) -> Option<Self> {
         let home = tempfile::Builder::new().prefix("lab-").tempdir().expect("a temporary directory");
         let runtime = Runtime::new().expect("a runtime");
         let mut lab = Self { home, runtime, services: BTreeMap::new(), token: String::new() };
         let mut up = vec!["up".to_owned()];
+        up.extend(flags.iter().map(ToString::to_string));
         for port in SERVICES {
             up.extend(["--publish".to_owned(), format!("0:10.20.20.1:{port}")]);
         }

@@ -1,0 +1,98 @@
+//! From an empty project to a pool that serves, and back, by the program itself.
+
+use std::{path::PathBuf, process::Output, time::Duration};
+
+use reqwest::Method;
+
+use crate::support::Lab;
+
+const BOOT: Duration = Duration::from_secs(60);
+
+#[test]
+fn an_empty_project_serves_and_is_as_empty_again() {
+    let Some(lab) = Lab::up_empty() else { return };
+    let key = lab.directory().join("keys/lab-key");
+    let key = key.to_str().unwrap().to_owned();
+    let mut provision = vec!["provision", "--flavor", "m1.nano", "--key-file", &key];
+    everything(&lab); // Neutron makes the project's default group when it is first asked.
+    let before = everything(&lab);
+
+    // A plan changes nothing.
+    let output = lbsidecar(&lab, &[&provision[..], &["--dry-run"]].concat());
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("+ create router lab-router"), "{said}");
+    assert_eq!(everything(&lab), before);
+
+    provision.push("--snapshot");
+    let output = lbsidecar(&lab, &provision);
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    eprintln!("{said}");
+    let url =
+        said.lines().find_map(|line| line.trim().strip_prefix("curl ")).expect("what to do next").to_owned();
+    assert_eq!(lab.get_soon(&url, BOOT), "vm-test\n");
+    // The host's own address, and no other, may log in.
+    let groups = lab.cloud(Method::GET, "9696/v2.0/security-groups?name=lab-sg", None);
+    let ssh = groups["security_groups"][0]["security_group_rules"].as_array().unwrap();
+    let ssh = ssh.iter().find(|rule| rule["port_range_min"] == 22).expect("a rule for SSH");
+    assert_eq!(ssh["remote_ip_prefix"], "10.20.20.1/32");
+
+    // Again: nothing to do, nothing changed.
+    let full = everything(&lab);
+    let output = lbsidecar(&lab, &provision);
+    assert!(output.status.success() && text(&output).contains("nothing to do"), "{}", text(&output));
+    assert_eq!(everything(&lab), full);
+
+    // Snapshots: the newest two of ours stay.
+    for _ in 0..2 {
+        let output = lbsidecar(&lab, &["snapshot", "--retain", "2"]);
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let images = lab.cloud(Method::GET, "9292/v2/images?lbsidecar_pool=default", None);
+    let ours =
+        images["images"].as_array().unwrap().iter().filter(|image| image["lbsidecar_pool"] == "default");
+    assert_eq!(ours.count(), 2);
+
+    // Without a terminal nobody is asked, and nothing is removed.
+    let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots"]);
+    assert_eq!(output.status.code(), Some(64), "{}", text(&output));
+    let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots", "--yes"]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(everything(&lab), before);
+    let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots", "--yes"]);
+    assert!(output.status.success() && text(&output).contains("nothing to remove"), "{}", text(&output));
+}
+
+/// Runs the program in the lab.
+fn lbsidecar(lab: &Lab, arguments: &[&str]) -> Output {
+    let program = PathBuf::from(env!("CARGO_BIN_EXE_lbsidecar-lab")).with_file_name("lbsidecar");
+    assert!(program.exists(), "{} is missing: build the whole workspace", program.display());
+    lab.run(&[&["exec", "--", program.to_str().unwrap()], arguments].concat())
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Ids of all that the project has.
+fn everything(lab: &Lab) -> Vec<String> {
+    let mut all = Vec::new();
+    for (path, list, id) in [
+        ("9696/v2.0/networks", "networks", "/id"),
+        ("9696/v2.0/subnets", "subnets", "/id"),
+        ("9696/v2.0/routers", "routers", "/id"),
+        ("9696/v2.0/ports", "ports", "/id"),
+        ("9696/v2.0/floatingips", "floatingips", "/id"),
+        ("9696/v2.0/security-groups", "security_groups", "/id"),
+        ("9696/v2.0/security-group-rules", "security_group_rules", "/id"),
+        ("8774/v2.1/servers", "servers", "/id"),
+        ("8774/v2.1/os-keypairs", "keypairs", "/keypair/name"),
+        ("9292/v2/images", "images", "/id"),
+    ] {
+        let answer = lab.cloud(Method::GET, path, None);
+        let list_of = answer[list].as_array().expect(list);
+        all.extend(list_of.iter().map(|one| format!("{list} {}", one.pointer(id).expect("an id"))));
+    }
+    all.sort();
+    all
+}
