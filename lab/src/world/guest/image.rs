@@ -55,7 +55,7 @@ impl Image {
             .find_map(|path| fs::read(path).ok())
             .context("failed to find busybox: install the package busybox-static")?;
         archive.file("bin/busybox", 0o755, &busybox)?;
-        archive.file(&format!("bin/{SERVICE}"), 0o755, &read(&service)?)?;
+        archive.file(&format!("bin/{SERVICE}"), 0o755, &stripped(&service)?)?;
         let mut directories = Vec::new();
         for library in libraries(&service)? {
             add_parents(&mut archive, &library, &mut directories)?;
@@ -128,6 +128,14 @@ fn host_name(name: &str) -> String {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("failed to read {}", path.display()))
+}
+
+/// A program without its debugging information, which is most of it and which a small guest's memory would hold twice while it
+/// boots. Where there is no `strip`, the program as it is.
+fn stripped(program: &Path) -> Result<Vec<u8>> {
+    let target = tempfile::NamedTempFile::new().context("failed to create a temporary file")?;
+    let arguments = ["-o".as_ref(), target.path().as_os_str(), program.as_os_str()];
+    if run("strip", &arguments).is_ok() { read(target.path()) } else { read(program) }
 }
 
 /// The shared libraries and the loader that a program is started with; they go into the initramfs under their own paths.
