@@ -63,12 +63,13 @@ pub(super) fn up(
     seed: Seed,
 ) -> Result<()> {
     let started = Instant::now();
-    check().map_err(|error| Missing(format!("{error:#}")))?;
+    let missing = |error: anyhow::Error| Missing(format!("{error:#}"));
+    check().map_err(missing)?;
     ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
     directory.create()?;
 
     let cache = cache()?;
-    let kernel = Kernel::obtain(&cache)?;
+    let kernel = Kernel::obtain(&cache).map_err(missing)?;
     let image = Image::build(&kernel, &directory.initramfs())?;
     let accelerator = Accelerator::find(&image, &cache)?;
     directory.write_plan(&Plan { image, accelerator, publish: publications.to_vec(), seed })?;

@@ -51,8 +51,7 @@ pub(crate) fn run(directory: &Directory, foreground: bool) -> Result<()> {
         }
         publish::accept(listeners, directory.forward());
         let status = init.wait().await.context("failed to wait for the lab's first process")?;
-        tracing::info!(%status, "the lab ended");
-        Ok(())
+        bail!("the lab's first process ended ({status})")
     })
 }
 

@@ -12,17 +12,20 @@ use std::{
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 /// Ports of Keystone, Nova, Neutron and Glance.
 const SERVICES: [u16; 4] = [5000, 8774, 9696, 9292];
+
+/// What a new lab's first floating IP is.
+pub(crate) const FIRST_FLOATING_IP: &str = "10.20.20.11";
 
 /// A lab, ended with the test however that ends.
 pub(crate) struct Lab {
     home: TempDir,
     runtime: Runtime,
-    /// Port inside: URL outside.
-    services: BTreeMap<String, String>,
+    /// What is inside, for the cloud's services only their port: URL outside.
+    published: BTreeMap<String, String>,
     token: String,
 }
 
@@ -40,12 +43,13 @@ impl Lab {
     fn up_with(flags: &[&str]) -> Option<Self> {
         let home = tempfile::Builder::new().prefix("lab-").tempdir().expect("a temporary directory");
         let runtime = Runtime::new().expect("a runtime");
-        let mut lab = Self { home, runtime, services: BTreeMap::new(), token: String::new() };
+        let mut lab = Self { home, runtime, published: BTreeMap::new(), token: String::new() };
         let mut up = vec!["up".to_owned()];
         up.extend(flags.iter().map(ToString::to_string));
         for port in SERVICES {
             up.extend(["--publish".to_owned(), format!("0:10.20.20.1:{port}")]);
         }
+        up.extend(["--publish".to_owned(), format!("0:client/{FIRST_FLOATING_IP}:80")]);
         let output = lab.run(&up.iter().map(String::as_str).collect::<Vec<_>>());
         if output.status.code() == Some(69) {
             let why = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -57,8 +61,8 @@ impl Lab {
         let said = String::from_utf8_lossy(&output.stdout);
         eprintln!("{said}");
         for line in said.lines() {
-            if let Some((outside, inside)) = line.trim().split_once(" leads to 10.20.20.1:") {
-                lab.services.insert(inside.to_owned(), outside.to_owned());
+            if let Some((outside, inside)) = line.trim().split_once(" leads to ") {
+                lab.published.insert(inside.trim_start_matches("10.20.20.1:").to_owned(), outside.to_owned());
             }
         }
         lab.token = lab.issue_token();
@@ -121,7 +125,7 @@ impl Lab {
             .no_proxy()
             .build()
             .expect("a client")
-            .request(method, format!("{}/{rest}", self.services[service]));
+            .request(method, format!("{}/{rest}", self.published[service]));
         request = request.header("X-Auth-Token", &self.token);
         if let Some(body) = body {
             request = request.json(body);
@@ -186,6 +190,18 @@ impl Lab {
             .clone()
     }
 
+    /// Asks the first floating IP from the namespace `client`, over 16 connections that stay, GET and POST in turn, each answer
+    /// checked; gives the requests per second.
+    pub(crate) fn load(&self, time: Duration) -> f64 {
+        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let url = self.published[&format!("client/{FIRST_FLOATING_IP}:80")].clone();
+        let counts = self.runtime.block_on(async {
+            let workers: JoinSet<u32> = (0..16).map(|_| ask(client.clone(), url.clone(), time)).collect();
+            workers.join_all().await
+        });
+        f64::from(counts.into_iter().sum::<u32>()) / time.as_secs_f64()
+    }
+
     /// CPU time that a server's vCPUs wanted: what they got, and what they waited for because the host was busy.
     pub(crate) fn cpu_demand(&self, server: &str) -> Duration {
         let stats = self.exec(&["virsh", "domstats", "--vcpu", server]).expect("domstats");
@@ -193,6 +209,19 @@ impl Lab {
         let times = values.filter(|(key, _)| key.ends_with(".time") || key.ends_with(".delay"));
         Duration::from_nanos(times.map(|(_, value)| value.parse::<u64>().expect("nanoseconds")).sum())
     }
+}
+
+/// One connection's work: how many requests were answered within a time.
+async fn ask(client: reqwest::Client, url: String, time: Duration) -> u32 {
+    let (begin, mut count) = (Instant::now(), 0_u32);
+    while begin.elapsed() < time {
+        let echo = client.post(format!("{url}/echo")).body("x".repeat(1000)).send().await.expect("an answer");
+        assert_eq!(echo.text().await.expect("a body"), "1000\n");
+        let name = client.get(&url).send().await.expect("an answer");
+        assert!(name.text().await.expect("a body").starts_with("vm-"));
+        count += 2;
+    }
+    count
 }
 
 impl Drop for Lab {
