@@ -110,7 +110,20 @@ async fn cleanup(config: &Config, args: &CleanupArgs, store: Option<Store<State>
         store.forget().map_err(|error| Failure::new(error.exit(), format!("failed to {error}")))?;
     }
     out::data(&format!("Removed: {}.\n", removed.gone.len()))?;
+    if let Some(pid) = haproxy(config) {
+        out::talk(&format!(
+            "the pool's HAProxy (process {pid}) still runs, with nothing behind it: `kill {pid}` ends it"
+        ));
+    }
     Ok(Exit::Ok)
+}
+
+/// The pool's HAProxy, when it runs: it does not end with the daemon.
+fn haproxy(config: &Config) -> Option<u32> {
+    let pid =
+        std::fs::read_to_string(config.haproxy.run_dir.join("haproxy.pid")).ok()?.trim().parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    (name.trim() == "haproxy").then_some(pid)
 }
 
 /// What is to go and what stays, for people.

@@ -1,10 +1,15 @@
 //! From an empty project to a pool that serves, and back, by the program itself.
 
-use std::{path::PathBuf, process::Output, time::Duration};
+use std::{
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use reqwest::Method;
 
-use crate::support::Lab;
+use crate::support::{Lab, eventually};
 
 const BOOT: Duration = Duration::from_secs(60);
 
@@ -53,21 +58,89 @@ fn an_empty_project_serves_and_is_as_empty_again() {
         images["images"].as_array().unwrap().iter().filter(|image| image["lbsidecar_pool"] == "default");
     assert_eq!(ours.count(), 2);
 
+    serves_through_the_daemon(&lab, &url, &provision);
+
     // Without a terminal nobody is asked, and nothing is removed.
     let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots"]);
     assert_eq!(output.status.code(), Some(64), "{}", text(&output));
     let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots", "--yes"]);
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(everything(&lab), before);
+    assert!(!lab.exec(&["ip", "netns", "list"]).unwrap().contains("lbsidecar-default"));
     let output = lbsidecar(&lab, &["cleanup", "--network", "--snapshots", "--yes"]);
     assert!(output.status.success() && text(&output).contains("nothing to remove"), "{}", text(&output));
 }
 
-/// Runs the program in the lab.
-fn lbsidecar(lab: &Lab, arguments: &[&str]) -> Output {
+/// The daemon takes over, scales out and hands over; cleanup waits for its end, and provision makes no second base.
+fn serves_through_the_daemon(lab: &Lab, url: &str, provision: &[&str]) {
+    let run = ["run", "--base", "vm-test", "--clone", "vm-test-clone", "--high", "100", "--low", "0"];
+    let mut daemon = Command::new(env!("CARGO_BIN_EXE_lbsidecar-lab"))
+        .arg("--dir")
+        .arg(lab.directory())
+        // The machine that the tests run on may be busy.
+        .args([
+            "exec",
+            "--",
+            "env",
+            "LBSIDECAR_GUARDS_MAX_CPU_PRESSURE=100",
+            "LBSIDECAR_GUARDS_MAX_STEAL=100",
+        ])
+        .args(["LBSIDECAR_GUARDS_RESERVE_MEMORY_MIB=0", program().to_str().unwrap()])
+        .args(run)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let phase = |wanted: &str, members: usize| {
+        let end = Instant::now() + BOOT * 2;
+        loop {
+            let output = lbsidecar(lab, &["status", "--output", "json"]);
+            let view: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let there = view["members"].as_array().map_or(0, Vec::len);
+            if view["phase"] == wanted && there == members {
+                return;
+            }
+            if Instant::now() > end {
+                panic!("not {wanted} with {members} members: {}", text(&lbsidecar(lab, &["status"])));
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+    };
+    phase("single", 1);
+    assert_eq!(lab.get_soon(url, BOOT), "vm-test\n");
+    let output = lbsidecar(lab, &["cleanup", "--network", "--snapshots", "--yes"]);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("nothing was removed"), "{}", text(&output));
+
+    let output = lbsidecar(lab, &["scale-out"]);
+    assert!(output.status.success(), "{}", text(&output));
+    phase("balanced", 2);
+    // A clone that has not served yet takes nothing over.
+    eventually(BOOT, "both answer, and the handover begins", || {
+        let answers = [lab.get(url).unwrap(), lab.get(url).unwrap()];
+        assert!(answers.iter().all(|answer| answer.starts_with("vm-test")), "{answers:?}");
+        lbsidecar(lab, &["handover"]).status.success().then_some(())
+    });
+    phase("single", 1);
+    assert_eq!(lab.get(url).unwrap(), "vm-test-clone\n");
+
+    let output = lbsidecar(lab, provision);
+    let said = text(&output);
+    assert!(output.status.success() && said.contains("moved on") && said.contains("nothing to do"), "{said}");
+
+    lab.exec(&["sh", "-c", "kill $(cat $LBSIDECAR_DAEMON_STATE_DIR/default/lock)"]).unwrap();
+    assert!(daemon.wait().unwrap().success());
+}
+
+/// The program, built beside the lab.
+fn program() -> PathBuf {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_lbsidecar-lab")).with_file_name("lbsidecar");
     assert!(program.exists(), "{} is missing: build the whole workspace", program.display());
-    lab.run(&[&["exec", "--", program.to_str().unwrap()], arguments].concat())
+    program
+}
+
+/// Runs the program in the lab.
+fn lbsidecar(lab: &Lab, arguments: &[&str]) -> Output {
+    lab.run(&[&["exec", "--", program().to_str().unwrap()], arguments].concat())
 }
 
 fn text(output: &Output) -> String {
