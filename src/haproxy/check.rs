@@ -10,11 +10,14 @@ use tokio::process::Command;
 
 use super::error::HaproxyError;
 
-/// The oldest version that has all we use: `option idle-close-on-response` came with it.
+/// The oldest series that has all we use. Its first releases lack `option idle-close-on-response`; they refuse the file, and say so.
 const OLDEST: (u32, u32) = (2, 4);
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Messages that an error text carries.
 const MESSAGES: usize = 3;
+
+/// ALERT messages that are summaries, or about servers and not about the file.
+const NO_REASON: [&str; 3] = ["Error(s) found", "Fatal errors found", "has no server available"];
 
 /// The program's version, as `2.6.12-1+deb12u4`.
 ///
@@ -66,9 +69,7 @@ pub(super) fn first_alerts(log: &str) -> Option<String> {
         .lines()
         .filter_map(|line| line.strip_prefix("[ALERT]")?.split_once(" : "))
         .map(|(_, message)| message.trim().trim_start_matches("config : "))
-        .filter(|message| {
-            !message.starts_with("Error(s) found") && !message.starts_with("Fatal errors found")
-        })
+        .filter(|message| !NO_REASON.iter().any(|text| message.contains(text)))
         .take(MESSAGES)
         .collect();
     (!alerts.is_empty()).then(|| alerts.join("; "))
@@ -96,6 +97,7 @@ mod tests {
         let log = "[NOTICE]   (99) : haproxy version is 2.6.12-1+deb12u4\n\
             [WARNING]  (99) : config : something\n\
             [ALERT]    (99) : config : parsing [haproxy.cfg:3] : unknown keyword 'x' in 'global' section\n\
+            [ALERT]    (98) : backend 'app' has no server available!\n\
             [ALERT]    (99) : config : Error(s) found in configuration file : haproxy.cfg\n\
             [ALERT]    (99) : config : Fatal errors found in configuration.\n";
         assert_eq!(

@@ -55,6 +55,30 @@ pub(super) enum Order {
     Down,
 }
 
+/// A session of the service, as `show sess` lists it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Session {
+    /// What it is called in commands.
+    id: String,
+    /// The server that it has been given to.
+    pub(super) server: Option<BackendName>,
+}
+
+impl Session {
+    /// Reads `0x5581a0: proto=tcpv4 src=192.0.2.7:4711 fe=service be=app srv=vm-1 …`; `None` when it is of something else.
+    fn parse(line: &str) -> Option<Self> {
+        let (id, rest) = line.split_once(": ")?;
+        let field = |name: &str| rest.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let server = if field("be=") == Some(BACKEND) { field("srv=") } else { None };
+        let ours = field("fe=") == Some(FRONTEND) || server.is_some();
+        // Without a server it says `<none>`.
+        ours.then(|| Self {
+            id: id.to_owned(),
+            server: server.and_then(|name| BackendName::try_new(name).ok()),
+        })
+    }
+}
+
 impl Master {
     /// The master of `binary` that keeps its files in `run_dir`.
     pub(super) fn new(run_dir: &Path, binary: &Path) -> Self {
@@ -138,25 +162,22 @@ impl Master {
         self.silent(pid, &format!("shutdown sessions server {BACKEND}/{server}")).await
     }
 
-    /// Ends the sessions that an *old* worker has open to a server: it refuses every command that names a server, but it lists its
-    /// sessions and ends them one by one.
+    /// Ends the sessions that an *old* worker has open to a server: it refuses every command that names a server, but it ends
+    /// sessions one by one.
     pub(super) async fn cut_in_old(&self, pid: u32, server: &BackendName) -> Result<(), HaproxyError> {
-        let sessions = self.worker(pid, "show sess").await?;
-        let (backend, server) = (format!("be={BACKEND}"), format!("srv={server}"));
-        for line in sessions.lines() {
-            let mut words = line.split_whitespace();
-            let Some(id) = words.next().and_then(|word| word.strip_suffix(':')) else { continue };
-            let (mut ours, mut to_it) = (false, false);
-            for word in words {
-                ours |= word == backend;
-                to_it |= word == server;
-            }
-            if ours && to_it {
+        for session in self.sessions(pid).await? {
+            if session.server.as_ref() == Some(server) {
                 // It may have ended by itself meanwhile, which is as good.
-                self.worker(pid, &format!("shutdown session {id}")).await?;
+                self.worker(pid, &format!("shutdown session {}", session.id)).await?;
             }
         }
         Ok(())
+    }
+
+    /// The service's sessions in a worker.
+    pub(super) async fn sessions(&self, pid: u32) -> Result<Vec<Session>, HaproxyError> {
+        let answer = self.worker(pid, "show sess").await?;
+        Ok(answer.lines().filter_map(Session::parse).collect())
     }
 
     /// Asks for a reload; what HAProxy says of it, which before 2.7 is nothing.
@@ -284,4 +305,25 @@ pub(super) fn changing() -> HaproxyError {
 
 fn unexpected(command: &str, answer: &str) -> HaproxyError {
     HaproxyError::Command { command: command.to_owned(), answer: answer.trim().chars().take(200).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_the_service_are_told_from_others() {
+        let line = |fe: &str, be: &str, srv: &str| {
+            format!(
+                "0x55f0: proto=tcpv4 src=127.0.0.1:5 fe={fe} be={be} srv={srv} ts=00 age=0s calls=1 exp=10s"
+            )
+        };
+        let server = |name| Some(Session { id: "0x55f0".into(), server: BackendName::try_new(name).ok() });
+        assert_eq!(Session::parse(&line("service", "app", "vm-1")), server("vm-1"));
+        assert_eq!(Session::parse(&line("service", "app", "<none>")), server("<none>"));
+        assert_eq!(Session::parse(&line("service", "<NONE>", "<none>")), server("<none>"));
+        assert_eq!(Session::parse(&line("probe", "probe.vm-1", "vm-1")), None);
+        assert_eq!(Session::parse(&line("GLOBAL", "<NONE>", "<none>")), None);
+        assert_eq!(Session::parse(""), None);
+    }
 }

@@ -88,7 +88,8 @@ impl Haproxy {
         Ok(file::seal(&self.template.render(&self.settings, model, generation)?.text))
     }
 
-    /// Ends the sessions that any worker still has open to a server. Its clients see a broken connection.
+    /// Ends the sessions that any worker still has open to a server. Its clients see a broken
+    /// connection, or another member's answer.
     ///
     /// # Errors
     /// HAProxy does not answer or does not obey.

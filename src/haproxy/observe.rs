@@ -47,10 +47,9 @@ impl Haproxy {
         }
         let mut gone = Vec::new();
         for &pid in &before.old {
-            match self.master.statistics(pid).await {
-                Ok(table) => add_old(&mut seen, &table),
-                // Whether it has ended is seen below.
-                Err(_) => gone.push(pid),
+            // Whether it has ended is seen below.
+            if self.add_old(&mut seen, pid).await.is_err() {
+                gone.push(pid);
             }
         }
         let after = self.master.processes().await?;
@@ -66,10 +65,38 @@ impl Haproxy {
         description.parse().ok().filter(|description: &Description| description.pool == self.settings.pool)
     }
 
+    /// Adds what an old worker still does. It runs no checks: what is down there stays down, and what is drained stays drained.
+    async fn add_old(&self, seen: &mut LbSeen, pid: u32) -> Result<(), HaproxyError> {
+        let states = self.master.servers(pid).await?;
+        let statistics = self.master.statistics(pid).await?;
+        let rows: Vec<_> = statistics.rows().filter(|row| row.text("pxname") == BACKEND).collect();
+        // Before version 2.5 a worker that stops leaves its proxies out of the statistics, but not out of the list of sessions.
+        let sessions = if rows.is_empty() { self.master.sessions(pid).await? } else { Vec::new() };
+        for row in statistics.rows() {
+            if is_frontend(row) {
+                seen.sessions += row.count("scur");
+            } else if let Some(name) = server(row) {
+                let server = seen.servers.entry(name).or_default();
+                server.sessions += row.count("scur");
+                server.queued += row.count("qcur");
+            }
+        }
+        for session in sessions {
+            seen.sessions += 1;
+            if let Some(name) = session.server {
+                seen.servers.entry(name).or_default().sessions += 1;
+            }
+        }
+        for (name, state) in states {
+            seen.servers.entry(name).or_default().usable_by_old_worker |= state.is_usable();
+        }
+        Ok(())
+    }
+
     fn add_current(&self, seen: &mut LbSeen, table: &Table) {
         let http = self.settings.mode == ServiceMode::Http;
         for row in table.rows() {
-            if row.text("pxname") == FRONTEND && row.text("svname") == "FRONTEND" {
+            if is_frontend(row) {
                 seen.sessions += row.count("scur");
                 seen.requests = row.count(if http { "req_tot" } else { "stot" });
                 seen.request_rate = row.count(if http { "req_rate" } else { "rate" });
@@ -99,21 +126,8 @@ impl Haproxy {
     }
 }
 
-fn add_old(seen: &mut LbSeen, table: &Table) {
-    for row in table.rows() {
-        if row.text("pxname") == FRONTEND && row.text("svname") == "FRONTEND" {
-            seen.sessions += row.count("scur");
-        }
-        let Some(name) = server(row) else { continue };
-        let server = seen.servers.entry(name).or_default();
-        server.sessions += row.count("scur");
-        server.queued += row.count("qcur");
-        // An old worker runs no checks: what is down there stays down, and what is drained stays drained.
-        let status = row.text("status");
-        let unusable = ["DRAIN", "MAINT", "DOWN", "NOLB"].iter().any(|word| status.starts_with(word))
-            || row.text("weight") == "0";
-        server.usable_by_old_worker |= !unusable;
-    }
+fn is_frontend(row: Row<'_>) -> bool {
+    row.text("pxname") == FRONTEND && row.text("svname") == "FRONTEND"
 }
 
 /// The server that a row of `show stat` is about, if it is about one of ours.

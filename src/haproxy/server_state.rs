@@ -23,6 +23,15 @@ pub(super) struct ServerState {
     pub(super) weight: u16,
     /// The administrative state in force.
     pub(super) admin: LbAdmin,
+    /// Whether its health allows traffic.
+    pub(super) healthy: bool,
+}
+
+impl ServerState {
+    /// Whether new requests can go to it.
+    pub(super) fn is_usable(&self) -> bool {
+        self.admin == LbAdmin::Ready && self.weight > 0 && self.healthy
+    }
 }
 
 /// What `text` says of the servers of `backend` that are down by their health checks, as HAProxy reads it back from a state file.
@@ -49,6 +58,8 @@ pub(super) fn parse(text: &str, backend: &str) -> Option<BTreeMap<BackendName, S
         let state = ServerState {
             address: ip.zip(port).map(|(ip, port)| SocketAddr::new(ip, port)),
             weight: row.cell("srv_uweight").parse().unwrap_or(0),
+            // 0 is down, 3 is up but on its way out; what we do not know is rather taken for usable.
+            healthy: !matches!(row.cell("srv_op_state"), "0" | "3"),
             admin: if flags & MAINT != 0 {
                 LbAdmin::Maint
             } else if flags & DRAIN != 0 {
@@ -106,7 +117,7 @@ mod tests {
             srv_time_since_last_change srv_check_status srv_check_result srv_check_health srv_check_state \
             srv_agent_state bk_f_forced_id srv_f_forced_id srv_fqdn srv_port srvrecord\n\
             4 probe.a 1 a 127.0.0.1 2 0 1 1 2 1 0 2 0 0 0 0 - 18001 -\n\
-            5 app 1 a 127.0.0.1 0 0 100 100 2 8 2 0 6 0 0 0 - 18001 -\n\
+            5 app 1 a 127.0.0.1 2 0 100 100 2 8 2 0 6 0 0 0 - 18001 -\n\
             5 app 2 b ::1 0 8 0 0 2 17 2 0 6 0 0 0 - 18002 -\n\
             5 app 3 c - 0 33 7 0 2 17 2 0 6 0 0 0 - 18002 -\n5 app 4\n\n";
         let servers = parse(text, "app").unwrap();
@@ -116,12 +127,29 @@ mod tests {
             address: Some("127.0.0.1:18001".parse().unwrap()),
             weight: 100,
             admin: LbAdmin::Ready,
+            healthy: true,
         };
-        assert_eq!(get("a"), Some(a));
-        let b =
-            ServerState { address: Some("[::1]:18002".parse().unwrap()), weight: 0, admin: LbAdmin::Drain };
+        assert!(a.is_usable());
+        assert_eq!(get("a"), Some(a.clone()));
+        let b = ServerState {
+            address: Some("[::1]:18002".parse().unwrap()),
+            weight: 0,
+            admin: LbAdmin::Drain,
+            healthy: false,
+        };
+        assert!(!b.is_usable());
         assert_eq!(get("b"), Some(b));
-        assert_eq!(get("c"), Some(ServerState { address: None, weight: 7, admin: LbAdmin::Maint }));
+        assert_eq!(
+            get("c"),
+            Some(ServerState { address: None, weight: 7, admin: LbAdmin::Maint, healthy: false })
+        );
+        for unusable in [
+            ServerState { weight: 0, ..a.clone() },
+            ServerState { admin: LbAdmin::Drain, ..a.clone() },
+            ServerState { healthy: false, ..a },
+        ] {
+            assert!(!unusable.is_usable());
+        }
     }
 
     #[test]

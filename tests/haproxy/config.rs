@@ -44,13 +44,14 @@ fn two_servers() -> LbModel {
 
 /// The rendered file, after HAProxy itself has accepted it without a warning.
 fn rendered(settings: HaproxySettings, model: &LbModel) -> String {
+    let binary = settings.binary.clone();
     let text = Haproxy::new(settings).unwrap().render(model).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("haproxy.cfg");
     fs::write(&path, text.replace("/nonexistent/lbsidecar/web/run", &dir.path().display().to_string()))
         .unwrap();
     fs::write(dir.path().join("servers.state"), "1\n").unwrap();
-    let output = Command::new("haproxy").arg("-W").arg("-c").arg("-f").arg(&path).output().unwrap();
+    let output = Command::new(binary).arg("-W").arg("-c").arg("-f").arg(&path).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("[WARNING]"), "{said}");

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, process::Command};
 
 use lbsidecar::{
     core::{cloud::FailureKind, ids::PoolName, lb::LbAdmin},
-    haproxy::{Haproxy, HaproxyError, preflight, version},
+    haproxy::{Haproxy, HaproxyError, preflight, settings::Supervisor, version},
 };
 use nix::sys::signal::Signal;
 
@@ -243,4 +243,13 @@ async fn it_lives_in_a_network_namespace_of_its_own() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_unit_that_does_not_start_is_named() {
+    let unit = "lbsidecar-no-such-unit.service";
+    let mut rig = Rig::with(|settings| settings.supervisor = Supervisor::Systemd(unit.into()));
+    let error = rig.haproxy.ensure_running(&model([])).await.unwrap_err();
+    assert!(matches!(error, HaproxyError::Start { .. }), "{error}");
+    assert!(error.to_string().contains(unit), "{error}");
 }

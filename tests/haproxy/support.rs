@@ -166,7 +166,8 @@ impl Drop for Netns {
 pub fn settings(dir: &Path) -> HaproxySettings {
     HaproxySettings {
         pool: PoolName::try_new("web").unwrap(),
-        binary: "/usr/sbin/haproxy".into(),
+        // The same tests run against any other version.
+        binary: std::env::var_os("LBSIDECAR_TEST_HAPROXY").map_or("/usr/sbin/haproxy".into(), PathBuf::from),
         config_dir: dir.join("etc"),
         run_dir: dir.join("run"),
         template: None,
@@ -193,9 +194,17 @@ pub fn settings(dir: &Path) -> HaproxySettings {
     }
 }
 
-/// A loopback address that nobody listens on now.
+/// A loopback address that nobody listens on, out of ten for each process and below the range that the kernel gives out by
+/// itself: tests run side by side.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let offset = u64::from(std::process::id()) % 2000 * 10 + NEXT.fetch_add(1, Ordering::SeqCst) % 10;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(12_000 + offset).unwrap()));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// A member: an HTTP/1.1 server that answers its own name. `/healthz` says how it is; `/slow/<ms>` takes its time.

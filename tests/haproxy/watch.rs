@@ -85,8 +85,10 @@ async fn sessions_are_cut_in_every_worker() {
     rig.haproxy.cut_sessions(&base.name).await.unwrap();
     let seen = rig.until("empty", |seen| server(seen, &base).is_some_and(|s| s.sessions == 0)).await;
     assert_eq!(seen.old_workers, [0; 0]);
-    assert!(!answer(old).await.contains("base-1"));
-    assert!(answer(current).await.ends_with("clone-2\n"), "nothing was answered yet: another member does it");
+    // What may be asked again is asked of another member by some versions, and answered with an error by others.
+    for stream in [old, current] {
+        assert!(!answer(stream).await.contains("base-1"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
