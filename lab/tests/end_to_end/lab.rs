@@ -10,7 +10,9 @@ use crate::support::{Lab, Namespaces, eventually, processes_with};
 use reqwest::Method;
 use serde_json::json;
 
-const BOOT: Duration = Duration::from_secs(30);
+/// Far above what they take, for machines that are busy with other tests.
+const BOOT: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_guest_answers_through_its_floating_ip_and_burns_real_cpu() {
@@ -23,14 +25,15 @@ fn a_guest_answers_through_its_floating_ip_and_burns_real_cpu() {
     let info = lab.get(&format!("http://{address}/info")).unwrap();
     assert!(info.contains(&id), "{info}");
 
-    // A second of the guest's CPU is a second of the host's, and idling is none.
-    let before = lab.cpu_demand(&id);
+    // A second of the guest's CPU is one of the host's, got or waited for, and idling takes none.
+    let before = lab.cpu(&id);
     lab.get(&format!("http://{address}/burn?ms=1000")).unwrap();
-    let burned = lab.cpu_demand(&id) - before;
-    assert!(burned > Duration::from_millis(800), "burnt {burned:?}");
-    let before = lab.cpu_demand(&id);
+    let after = lab.cpu(&id);
+    let wanted = (after.0 + after.1) - (before.0 + before.1);
+    assert!(wanted > Duration::from_millis(800), "wanted {wanted:?}");
+    let before = lab.cpu(&id).0;
     thread::sleep(Duration::from_secs(2));
-    let idle = lab.cpu_demand(&id) - before;
+    let idle = lab.cpu(&id).0 - before;
     assert!(idle < Duration::from_millis(400), "idled {idle:?}");
 
     // The floating IP moves to another guest by one call.
@@ -39,7 +42,7 @@ fn a_guest_answers_through_its_floating_ip_and_burns_real_cpu() {
     let ips = "9696/v2.0/floatingips";
     let listed = lab.cloud(Method::GET, &format!("{ips}?floating_ip_address={other_address}"), None);
     lab.cloud(Method::DELETE, &format!("{ips}/{}", listed["floatingips"][0]["id"].as_str().unwrap()), None);
-    eventually(Duration::from_secs(5), "the address leads nowhere", || {
+    eventually(CHANGE, "the address leads nowhere", || {
         lab.get(&format!("http://{other_address}/")).is_err().then_some(())
     });
     let listed = lab.cloud(Method::GET, &format!("{ips}?floating_ip_address={address}"), None);
@@ -49,15 +52,13 @@ fn a_guest_answers_through_its_floating_ip_and_burns_real_cpu() {
         &format!("{ips}/{}", listed["floatingips"][0]["id"].as_str().unwrap()),
         Some(&moved),
     );
-    eventually(Duration::from_secs(5), "the address leads to the other guest", || {
+    eventually(CHANGE, "the address leads to the other guest", || {
         (lab.get(&format!("http://{address}/")).ok()? == "vm-two\n").then_some(())
     });
 
     lab.cloud(Method::DELETE, &format!("8774/v2.1/servers/{id}"), None);
-    eventually(Duration::from_secs(20), "the domain is gone", || {
-        lab.exec(&["virsh", "domstate", &id]).is_err().then_some(())
-    });
-    assert_eq!(lab.get(&format!("http://{address}/")).unwrap(), "vm-two\n");
+    eventually(CHANGE, "the domain is gone", || lab.exec(&["virsh", "domstate", &id]).is_err().then_some(()));
+    assert_eq!(lab.get_soon(&format!("http://{address}/"), CHANGE), "vm-two\n");
 }
 
 #[test]

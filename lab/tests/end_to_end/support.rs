@@ -202,12 +202,17 @@ impl Lab {
         f64::from(counts.into_iter().sum::<u32>()) / time.as_secs_f64()
     }
 
-    /// CPU time that a server's vCPUs wanted: what they got, and what they waited for because the host was busy.
-    pub(crate) fn cpu_demand(&self, server: &str) -> Duration {
+    /// CPU time that a server's vCPUs got, and that they waited for because the host was busy.
+    pub(crate) fn cpu(&self, server: &str) -> (Duration, Duration) {
         let stats = self.exec(&["virsh", "domstats", "--vcpu", server]).expect("domstats");
-        let values = stats.lines().filter_map(|line| line.trim().split_once('='));
-        let times = values.filter(|(key, _)| key.ends_with(".time") || key.ends_with(".delay"));
-        Duration::from_nanos(times.map(|(_, value)| value.parse::<u64>().expect("nanoseconds")).sum())
+        let sum = |ending: &str| {
+            let values = stats
+                .lines()
+                .filter_map(|line| line.trim().split_once('='))
+                .filter(|(key, _)| key.ends_with(ending));
+            Duration::from_nanos(values.map(|(_, value)| value.parse::<u64>().expect("nanoseconds")).sum())
+        };
+        (sum(".time"), sum(".delay"))
     }
 }
 
