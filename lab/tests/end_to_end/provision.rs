@@ -1,4 +1,5 @@
 //! From an empty project to a pool that serves, and back, by the program itself.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends by panicking")]
 
 use std::{
     path::PathBuf,
