@@ -219,7 +219,7 @@ async fn a_base_that_cannot_be_taken_over_is_told_with_what_to_do() {
         .on("GET", "compute/servers/detail", ResponseTemplate::new(200).set_body_json(json!({"servers": []})))
         .await;
     let said = place.run("check", &[]).await;
-    Place::checks(&said, 69, "FAIL base", "no server of the project has this name or id");
+    Place::checks(&said, 69, "FAIL base", "has no server at all");
 }
 
 #[tokio::test(flavor = "multi_thread")]

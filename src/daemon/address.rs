@@ -68,25 +68,28 @@ pub(crate) enum AddressError {
     #[error(transparent)]
     Cloud(#[from] CloudError),
     /// Nobody said which.
-    #[error("{0} has no floating IP, and none is given: associate one with it, or say which with --vip")]
+    #[error(
+        "find the service address: {0} has no floating IP, and none is given: associate one with it, or say which with --vip"
+    )]
     None(String),
     /// Neutron does not know it.
-    #[error("there is no floating IP {0} in this project: make it, or choose another with --vip")]
+    #[error("find floating IP {0}: there is none in this project: make it, or choose another with --vip")]
     Unknown(Ipv4Addr),
     /// It is somebody else's now.
     #[error(
-        "floating IP {0} is on port {1}, which is neither ours nor the base's: it is left there; choose another with --vip, or move it"
+        "take floating IP {0}: it is on port {1}{holder}, which is neither ours nor the base's, and it is left there: choose another with --vip, or disassociate it",
+        holder = .2.as_deref().map(|holder| format!(" of {holder}")).unwrap_or_default()
     )]
-    Strange(Ipv4Addr, PortId),
+    Strange(Ipv4Addr, PortId, Option<String>),
     /// The VM has no port where we need one.
-    #[error("server {0} has no port that the service address could go to")]
+    #[error("give the service address to server {0}: it has no port that it could go to")]
     NoPort(ServerId),
     /// The VM has no address where we need one.
-    #[error("server {0} has no address yet that HAProxy could reach")]
+    #[error("find the address of server {0}: it has none yet that HAProxy could reach")]
     NoAddress(ServerId),
     /// Only a base shows which network, host and security groups the load balancer port needs.
     #[error(
-        "the load balancer port is missing, and so is a base that shows where it belongs: `lbsidecar provision` makes it"
+        "make the load balancer port: there is no base that shows where it belongs: `lbsidecar provision` makes it"
     )]
     NoBase,
     /// The host's own network.
@@ -101,7 +104,8 @@ impl AddressError {
             Self::Cloud(error) => error.kind(),
             Self::Host(error) => error.kind(),
             Self::Strange(..) => FailureKind::Conflict,
-            Self::None(_) | Self::Unknown(_) | Self::NoPort(_) | Self::NoBase => FailureKind::Permanent,
+            Self::None(_) | Self::Unknown(_) => FailureKind::NotFound,
+            Self::NoPort(_) | Self::NoBase => FailureKind::Permanent,
             Self::NoAddress(_) => FailureKind::Transient,
         }
     }
@@ -173,7 +177,7 @@ impl ServiceAddress {
             && let Some(base) = base
             && !self.has_port(base.id, holder).await?
         {
-            return Err(AddressError::Strange(floating_ip.address, holder));
+            return Err(AddressError::Strange(floating_ip.address, holder, floating_ip.holder()));
         }
         let way = match (&self.settings.mode, port) {
             (VipMode::Host { interface }, _) => Some(Way::Host(interface.clone())),
@@ -265,7 +269,8 @@ impl ServiceAddress {
         let found = self.known().await?;
         let address = found.floating_ip.address;
         let now = self.cloud.floating_ip_by_id(found.floating_ip.id).await?;
-        let holder = now.ok_or(AddressError::Unknown(address))?.port;
+        let now = now.ok_or(AddressError::Unknown(address))?;
+        let holder = now.port;
         if let (Way::Port(port), Some(holder)) = (&found.way, holder)
             && port.id == holder
         {
@@ -279,7 +284,7 @@ impl ServiceAddress {
                 }
             }
             if from.is_none() {
-                return Err(AddressError::Strange(address, holder));
+                return Err(AddressError::Strange(address, holder, now.holder()));
             }
         }
         match &found.way {

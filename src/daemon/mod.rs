@@ -22,7 +22,7 @@ mod start;
 
 pub(crate) use self::{
     address::ServiceAddress,
-    start::{exit_of_haproxy, fit, plug_spec},
+    start::{exit_of_haproxy, fit, no_base, plug_spec},
 };
 pub use self::{
     run::Reread,

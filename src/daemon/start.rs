@@ -77,16 +77,16 @@ pub enum DaemonError {
     #[error(transparent)]
     Mac(#[from] InvalidMac),
     /// The base is not fit to be taken over.
-    #[error("server {name} ({id}) is {status:?} and not ACTIVE: {advice}")]
+    #[error("take over server {name} ({id}): it is {status}, and must be ACTIVE: {advice}")]
     Base {
         /// Its name.
         name: String,
         /// Its id.
         id: ServerId,
-        /// How it is.
-        status: ServerStatus,
+        /// How it is, in Nova's word.
+        status: String,
         /// What to do.
-        advice: &'static str,
+        advice: String,
     },
     /// The system.
     #[error("set up signals: {0}")]
@@ -109,6 +109,7 @@ impl DaemonError {
             Self::Cloud(error) => error.kind().into(),
             Self::Address(_, kind) => (*kind).into(),
             Self::Unfit(_, exit) => *exit,
+            Self::Guests(error) if error.kind() == FailureKind::Unauthorized => Exit::NoPermission,
             Self::Guests(_) | Self::Base { .. } => Exit::Unavailable,
             Self::Haproxy(error) => exit_of_haproxy(error),
             Self::Plug(error) => error.kind().into(),
@@ -264,7 +265,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
 async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Server>, DaemonError> {
     match cloud.find_server(name).await {
         Ok(server) => Ok(Some(server)),
-        Err(error) if fresh => Err(error.into()),
+        Err(error) if fresh => Err(no_base(error).into()),
         Err(error) => {
             info!(reason = %error, "the base named in the configuration is not there; the pool is resumed from its state");
             Ok(None)
@@ -276,26 +277,46 @@ async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Serv
 async fn fit_for_haproxy(settings: &HaproxySettings) -> Result<(), DaemonError> {
     let mut wrong = Vec::new();
     let mut exit = Exit::Ok;
-    for Finding { what, outcome } in haproxy::preflight(settings).await {
+    for Finding { outcome, .. } in haproxy::preflight(settings).await {
         if let Err(why) = outcome {
             let worse = exit_of_haproxy(&why);
             exit = if worse as u8 > exit as u8 { worse } else { exit };
-            wrong.push(format!("{what}: {why}"));
+            wrong.push(why.to_string());
         }
     }
-    if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; "), exit)) }
+    if wrong.is_empty() { Ok(()) } else { Err(DaemonError::Unfit(wrong.join("; failed to "), exit)) }
+}
+
+/// What to do when the VM that is named as base is not the one of its name.
+pub(crate) fn no_base(error: CloudError) -> CloudError {
+    match error.kind() {
+        FailureKind::NotFound | FailureKind::Conflict => {
+            error.advise("say which VM is the base with --base (pool.base)")
+        }
+        _ => error,
+    }
 }
 
 /// Whether a base can be taken over.
 pub(crate) fn fit(base: &Server) -> Result<(), DaemonError> {
     let advice = match base.status() {
         ServerStatus::Active => return Ok(()),
-        ServerStatus::Shutoff => "start it with `openstack server start`",
-        ServerStatus::Error => "look at its fault with `openstack server show`, and mend or replace it",
-        ServerStatus::Build => "wait until Nova has built it",
-        ServerStatus::Other | ServerStatus::Deleted => "bring it to ACTIVE first",
+        ServerStatus::Shutoff => format!("start it with `openstack server start {}`", base.id),
+        ServerStatus::Error => match &base.fault {
+            Some(fault) => format!("Nova says {:?}; mend or replace it", fault.message.trim()),
+            None => {
+                format!("look at its fault with `openstack server show {}`, and mend or replace it", base.id)
+            }
+        },
+        ServerStatus::Build => "wait until Nova has built it".to_owned(),
+        ServerStatus::Other | ServerStatus::Deleted => "bring it to ACTIVE first".to_owned(),
     };
-    Err(DaemonError::Base { name: base.name.clone(), id: base.id, status: base.status(), advice })
+    Err(DaemonError::Base {
+        name: base.name.clone(),
+        id: base.id,
+        status: base.nova_status().to_owned(),
+        advice,
+    })
 }
 
 /// Puts the pool's load balancer port into its namespace: what the daemon does itself where it may. The answer says what is there now.
@@ -349,7 +370,10 @@ fn spec_of(port: &LbPort, settings: &VipSettings) -> Result<Option<PlugSpec>, Da
         prefix: port.prefix,
         gateway: port.gateway.ok_or_else(|| {
             let why =
-                format!("the subnet of network {} has no gateway: floating IPs need one", port.network_name);
+                format!(
+                    "plug the load balancer port: the subnet of network {} has no gateway, and floating IPs need one",
+                    port.network_name
+                );
             DaemonError::Address(why, FailureKind::Permanent)
         })?,
         mtu: port.mtu,

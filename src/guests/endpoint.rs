@@ -82,7 +82,7 @@ impl Endpoint {
         let socket = self.sockets().into_iter().find(|socket| may_exist(socket));
         let (kind, advice) = match (&socket, socket.as_deref().map(UnixStream::connect)) {
             (Some(socket), Some(Err(error))) if error.kind() == ErrorKind::PermissionDenied => {
-                (FailureKind::Unauthorized, Some(join_group(socket)))
+                (FailureKind::Unauthorized, Some(format!("let this user in: {}", join_group(socket))))
             }
             (Some(socket), Some(Err(error))) if error.kind() == ErrorKind::ConnectionRefused => (
                 FailureKind::Transient,
@@ -102,7 +102,13 @@ impl Endpoint {
             _ if error.code().is_any(wrong.into()) => {
                 (FailureKind::Permanent, Some("correct the URI".to_owned()))
             }
-            _ => (FailureKind::Transient, None),
+            _ => (
+                FailureKind::Transient,
+                Some(format!(
+                    "is the URI right, and does that daemon run? `virsh -r -c {} list` tries the same",
+                    self.uri
+                )),
+            ),
         };
         GuestsError::Open { uri: self.uri.clone(), cause: error.message().to_owned(), advice, kind }
     }

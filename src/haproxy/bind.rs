@@ -26,17 +26,18 @@ pub(super) fn netns_path(name: &str) -> PathBuf {
 /// Why that does not work.
 pub(super) fn usable(settings: &HaproxySettings, address: SocketAddr) -> Result<(), HaproxyError> {
     let later = settings.bind_nonlocal && settings.binds.contains(&address);
-    match free(address, settings.netns.as_deref()) {
+    let key = if address == settings.stats.bind { "haproxy.stats_bind" } else { "haproxy.bind" };
+    match free(address, settings.netns.as_deref(), key) {
         Err(HaproxyError::Bind { absent: true, .. }) if later => Ok(()),
         tried => tried,
     }
 }
 
-/// Tries to listen on `address` for a moment.
+/// Tries to listen on `address`, which the setting `key` says, for a moment.
 ///
 /// # Errors
 /// Why that does not work.
-fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), HaproxyError> {
+fn free(address: SocketAddr, netns: Option<&str>, key: &str) -> Result<(), HaproxyError> {
     let failed = |why: String| HaproxyError::Bind { address, why, absent: false };
     let path = netns.map(netns_path);
     let tried = thread::scope(|scope| {
@@ -45,11 +46,12 @@ fn free(address: SocketAddr, netns: Option<&str>) -> Result<(), HaproxyError> {
     });
     match tried {
         Ok(Ok(())) => Ok(()),
-        Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrInUse => {
-            Err(failed("another program listens there; stop it, or choose another address".into()))
-        }
+        Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrInUse => Err(failed(format!(
+            "another program listens there (`ss -ltnp` shows which); stop it, or choose another address with {key}"
+        ))),
         Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            Err(HaproxyError::Bind { address, why: "no interface has this address".into(), absent: true })
+            let why = format!("no interface has this address; correct {key}");
+            Err(HaproxyError::Bind { address, why, absent: true })
         }
         Ok(Err((_, error))) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(failed("ports below 1024 need root or CAP_NET_BIND_SERVICE".into()))
@@ -75,13 +77,15 @@ mod tests {
     #[test]
     fn a_taken_address_is_told_from_a_missing_one() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-        let error = free(taken.local_addr().unwrap(), None).unwrap_err().to_string();
+        let error = free(taken.local_addr().unwrap(), None, "haproxy.bind").unwrap_err().to_string();
         assert!(error.contains("another program listens there"), "{error}");
         // TEST-NET-3 is never on an interface.
-        let error = free("203.0.113.7:80".parse().unwrap(), None).unwrap_err().to_string();
+        let error = free("203.0.113.7:80".parse().unwrap(), None, "haproxy.bind").unwrap_err().to_string();
         assert!(error.contains("no interface has this address"), "{error}");
-        let error = free("127.0.0.1:0".parse().unwrap(), Some("no-such-namespace")).unwrap_err().to_string();
+        let error = free("127.0.0.1:0".parse().unwrap(), Some("no-such-namespace"), "haproxy.bind")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("namespace /run/netns/no-such-namespace"), "{error}");
-        assert!(free("127.0.0.1:0".parse().unwrap(), None).is_ok());
+        assert!(free("127.0.0.1:0".parse().unwrap(), None, "haproxy.bind").is_ok());
     }
 }

@@ -31,12 +31,12 @@ pub async fn version(binary: &Path) -> Result<String, HaproxyError> {
         .split_once("ersion ")
         .and_then(|(_, rest)| rest.split_whitespace().next())
         .filter(|_| text.starts_with("HA"))
-        .ok_or_else(|| failed("it does not say that it is HAProxy".into()))?;
+        .ok_or_else(|| failed("it does not say that it is HAProxy; correct haproxy.binary".into()))?;
     let mut numbers = version.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found < OLDEST {
         return Err(failed(format!(
-            "version {version} is too old: {}.{} or later is needed",
+            "version {version} is too old: {}.{} or later is needed; install one, or set haproxy.binary",
             OLDEST.0, OLDEST.1
         )));
     }

@@ -107,7 +107,10 @@ impl Haproxy {
         fs::write(trial.path(), text).map_err(failed)?;
         match check::accepts(&self.settings.binary, trial.path()).await? {
             Ok(()) => Ok(()),
-            Err(refusal) => Err(self.template.error(refusal.why)),
+            Err(refusal) => Err(self.template.error(format!(
+                "HAProxy refuses what it renders: {}; `lbsidecar render` shows it",
+                refusal.why
+            ))),
         }
     }
 

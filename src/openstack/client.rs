@@ -143,10 +143,13 @@ impl Client {
         let call = auth::token_call(&self.settings.credentials);
         let asked = Instant::now();
         let answer = self.exchange(&call, &self.keystone, HeaderMap::new()).await.map_err(|error| {
-            if error.kind() == FailureKind::Unauthorized {
-                error.advise(&format!("check user, password and project in {}", self.settings.origin))
-            } else {
-                error
+            let CloudSettings { auth_url, origin, .. } = &self.settings;
+            match error.status() {
+                Some(401) => error.advise(&format!("check user, password and project in {origin}")),
+                Some(_) => error,
+                None => error.advise(&format!(
+                    "Keystone is at {auth_url}, says {origin}: is that right, does it run, and can this host reach it?"
+                )),
             }
         })?;
         auth::read_token(&call, &answer, asked, generation)

@@ -110,7 +110,9 @@ impl CloudError {
     }
 
     /// The same failure with a sentence about what to do next.
-    pub(super) fn advise(mut self, advice: &str) -> Self {
+    pub(crate) fn advise(mut self, advice: &str) -> Self {
+        let message = self.0.message.trim_end_matches('.').len();
+        self.0.message.truncate(message);
         self.0.message.push_str("; ");
         self.0.message.push_str(advice);
         self

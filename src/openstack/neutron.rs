@@ -71,6 +71,27 @@ pub struct FloatingIp {
     /// Our mark is in here.
     #[serde(default)]
     pub description: Option<String>,
+    /// Whose port that is.
+    #[serde(default)]
+    port_details: Option<PortDetails>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct PortDetails {
+    #[serde(default)]
+    device_id: String,
+    #[serde(default)]
+    device_owner: String,
+}
+
+impl FloatingIp {
+    /// Whose port it leads to, for people: `server <id>`, or Neutron's own words for what is no server.
+    #[must_use]
+    pub fn holder(&self) -> Option<String> {
+        let PortDetails { device_id, device_owner } = self.port_details.as_ref()?;
+        let kind = if device_owner.starts_with("compute:") { "server" } else { device_owner };
+        (!device_id.is_empty()).then(|| format!("{kind} {device_id}"))
+    }
 }
 
 /// A network.

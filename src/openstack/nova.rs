@@ -22,6 +22,9 @@ struct ServerBody {
     server: Server,
 }
 
+/// How many names an error text lists.
+const SHOWN: usize = 10;
+
 impl Cloud {
     /// All servers of the project, except those that are gone.
     ///
@@ -63,19 +66,28 @@ impl Cloud {
         {
             return Ok(server);
         }
-        let mut named = self.servers_named(name_or_id).await?;
+        let (mut named, others): (Vec<Server>, Vec<Server>) =
+            self.servers().await?.into_iter().partition(|server| server.name == name_or_id);
         match (named.pop(), named.as_slice()) {
             (Some(server), []) => Ok(server),
-            (None, _) => Err(CloudError::new(
-                FailureKind::NotFound,
-                FIND,
-                name_or_id,
-                "no server of the project has this name or id",
-            )),
+            (None, _) => {
+                let project = self.client.session().await?.identity.project.clone();
+                let mut names: Vec<String> = others.into_iter().map(|server| server.name).collect();
+                names.sort();
+                names.truncate(SHOWN);
+                let why = match names.as_slice() {
+                    [] => format!("project {project} has no server at all (is it the right project?)"),
+                    _ => format!(
+                        "no server of project {project} has this name or id (it has {})",
+                        names.join(", ")
+                    ),
+                };
+                Err(CloudError::new(FailureKind::NotFound, FIND, name_or_id, why))
+            }
             (Some(one), others) => {
                 let ids: Vec<String> = others.iter().chain([&one]).map(|s| s.id.to_string()).collect();
                 let why = format!("{} servers have this name ({}): give the id", ids.len(), ids.join(", "));
-                Err(CloudError::new(FailureKind::Permanent, FIND, name_or_id, why))
+                Err(CloudError::new(FailureKind::Conflict, FIND, name_or_id, why))
             }
         }
     }

@@ -120,6 +120,12 @@ impl Server {
         }
     }
 
+    /// Its status in Nova's word, for people.
+    #[must_use]
+    pub fn nova_status(&self) -> &str {
+        &self.status
+    }
+
     /// Our mark, if it carries a whole one.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {

@@ -69,15 +69,15 @@ async fn base(
     let found = match cloud.find_server(stored.as_ref().unwrap_or(&config.core.base)).await {
         Ok(found) => found,
         Err(error) => {
-            report.fail("base", error.kind().into(), format!("failed to {error}"))?;
+            report.fail("base", error.kind().into(), format!("failed to {}", daemon::no_base(error)))?;
             return Ok(None);
         }
     };
     match daemon::fit(&found) {
         Ok(()) => report.ok("base", format!("{} ({}) is ACTIVE", found.name, found.id))?,
         // A pool that has served before goes on with what it has.
-        Err(error) if stored.is_some() => report.warn("base", error.to_string())?,
-        Err(error) => report.fail("base", error.exit(), error.to_string())?,
+        Err(error) if stored.is_some() => report.warn("base", format!("failed to {error}"))?,
+        Err(error) => report.fail("base", error.exit(), format!("failed to {error}"))?,
     }
     Ok(Some(found))
 }
@@ -114,11 +114,7 @@ async fn service_address(
         Ok(Some(floating_ip)) => floating_ip,
         Ok(None) => return report.ok(VIP, "static: nothing is moved"),
         Err(error) => {
-            return report.fail(
-                VIP,
-                error.kind().into(),
-                format!("failed to use the service address: {error}"),
-            );
+            return report.fail(VIP, error.kind().into(), format!("failed to {error}"));
         }
     };
     if address.found().is_none() {
@@ -144,7 +140,7 @@ async fn service_address(
         Ok(Some(spec)) => vip::plugged(&spec).await,
         Ok(None) => return Ok(()),
         Err(error) => {
-            return report.fail(VIP, error.exit(), format!("failed to plug the load balancer port: {error}"));
+            return report.fail(VIP, error.exit(), format!("failed to {error}"));
         }
     };
     match plugged {
