@@ -13,7 +13,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -47,14 +46,14 @@ impl Libvirtd {
     pub(crate) fn start() -> Self {
         virt::error::clear_error_callback();
         let directory = tempfile::tempdir().unwrap();
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests_rig/libvirtd.sh");
         let mut command = Command::new("unshare");
         if !nix::unistd::geteuid().is_root() {
             command.args(["--map-root-user", "--map-auto"]);
         }
         let mut namespaces = command
-            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh"])
-            .args([script.as_path(), directory.path()])
+            .args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+            .args(["sh", "-c", include_str!("libvirtd.sh"), "libvirtd.sh"])
+            .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -93,6 +92,12 @@ impl Libvirtd {
 
     /// Boots a transient guest with two vCPUs.
     pub(crate) fn boot(&self, hand: &Connect, number: u32, load: Load) -> (ServerId, Domain) {
+        let server = ServerId(Uuid::from_u64_pair(self.ids, number.into()));
+        (server, self.boot_as(hand, server, load))
+    }
+
+    /// As [`Libvirtd::boot`], with an id that somebody else chose.
+    pub(crate) fn boot_as(&self, hand: &Connect, server: ServerId, load: Load) -> Domain {
         let mut sector = [0; 512];
         let code: &[u8] = match load {
             Load::Busy => &[0xeb, 0xfe],
@@ -100,18 +105,15 @@ impl Libvirtd {
         };
         sector[..code.len()].copy_from_slice(code);
         sector[510..].copy_from_slice(&[0x55, 0xaa]);
-        let disk = self.directory.path().join(format!("boot-{number}.img"));
+        let disk = self.directory.path().join(format!("{server}.img"));
         fs::write(&disk, sector).unwrap();
-        let server = ServerId(Uuid::from_u64_pair(self.ids, number.into()));
         let xml = format!(
-            "<domain type='qemu'><name>guest-{number}</name><uuid>{server}</uuid><memory unit='MiB'>16</memory><vcpu>2</vcpu>\
+            "<domain type='qemu'><name>guest-{server}</name><uuid>{server}</uuid><memory unit='MiB'>16</memory><vcpu>2</vcpu>\
              <os><type machine='pc'>hvm</type><boot dev='fd'/></os><devices><disk type='file' device='floppy'>\
              <source file='{}'/><target dev='fda'/><readonly/></disk></devices></domain>",
             disk.display()
         );
-        let domain =
-            hand.create_domain_xml(&xml, 0).unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-        (server, domain)
+        hand.create_domain_xml(&xml, 0).unwrap_or_else(|error| panic!("{error}\n{}", self.log()))
     }
 
     fn uri_of(&self, socket: &str) -> String {
