@@ -56,7 +56,12 @@ pub(super) fn start(log: &Path) -> Result<()> {
 
 /// The daemon in the foreground, with warnings and worse in its log: it looks for the host's devices and does not find them.
 fn command(log: File) -> Command {
-    let mut command = Command::new("libvirtd");
-    command.env("LIBVIRT_LOG_OUTPUTS", "3:stderr").stdin(Stdio::null()).stderr(log);
+    // Guests take it over from the daemon. Only root may go before others; for the rest `nice` says so in the log and goes on.
+    let mut command = Command::new("nice");
+    command
+        .args(["-n", super::guest::NICENESS, "libvirtd"])
+        .env("LIBVIRT_LOG_OUTPUTS", "3:stderr")
+        .stdin(Stdio::null())
+        .stderr(log);
     command
 }
