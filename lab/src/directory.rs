@@ -107,7 +107,7 @@ impl Directory {
         {
             remove(&path)?;
         }
-        for path in [self.guests(), self.state()] {
+        for path in [self.guests(), self.state(), self.demo()] {
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("failed to remove {}", path.display()))?;
@@ -151,6 +151,11 @@ impl Directory {
     /// State of the daemons that run in the lab.
     pub(crate) fn state(&self) -> PathBuf {
         self.path.join("state")
+    }
+
+    /// Configuration and log of the daemon that the demo shows.
+    pub(crate) fn demo(&self) -> PathBuf {
+        self.path.join("demo")
     }
 
     /// What libvirtd writes.

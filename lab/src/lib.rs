@@ -7,7 +7,7 @@
 
 pub mod cli;
 pub mod cloud;
-mod demo;
+pub mod demo;
 mod directory;
 mod publish;
 mod server;

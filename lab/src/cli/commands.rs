@@ -38,7 +38,7 @@ pub(super) fn status(directory: &Directory) -> Result<()> {
 }
 
 /// Ends the lab and removes its files; says nothing when there is none.
-pub(super) fn down(directory: &Directory) -> Result<()> {
+pub(crate) fn down(directory: &Directory) -> Result<()> {
     if !directory.log().exists() || !directory.lock().exists() {
         return Ok(());
     }

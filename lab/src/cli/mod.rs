@@ -14,7 +14,8 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use lbsidecar::exit::Exit;
 
-use crate::{cloud::options::Seed, directory::Directory, server, space};
+pub(crate) use self::{commands::down as stop, up::start};
+use crate::{cloud::options::Seed, demo, directory::Directory, server, space};
 
 /// A whole single-node cloud in namespaces of its own.
 ///
@@ -44,6 +45,16 @@ enum Verb {
         #[arg(long)]
         empty: bool,
     },
+    /// Play the whole story: scale-out, split and handover, under load that counts every request
+    ///
+    /// A lab is made for it and ended with it. Exit code 0: every cycle was complete and no request was lost; 2: requests were lost.
+    Demo {
+        #[command(flatten)]
+        wishes: demo::Wishes,
+        /// Make the service, HAProxy's statistics and the live page reachable on this machine's loopback; or what the value says
+        #[arg(long, value_name = "PORT:[NETNS/]ADDRESS:PORT", num_args = 0..=1, default_missing_value = up::USUAL)]
+        publish: Vec<String>,
+    },
     /// Run a command in the lab
     Exec {
         /// The command and its arguments
@@ -56,6 +67,14 @@ enum Verb {
     Status,
     /// End the lab
     Down,
+    #[command(hide = true)]
+    Story { settings: String },
+    #[command(hide = true)]
+    Load {
+        target: std::net::SocketAddr,
+        #[arg(long)]
+        rate: Option<f64>,
+    },
     #[command(hide = true)]
     Keep {
         #[arg(long)]
@@ -106,6 +125,11 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Env => commands::env(&directory)?,
         Verb::Status => commands::status(&directory)?,
         Verb::Down => commands::down(&directory)?,
+        Verb::Demo { wishes, publish } => {
+            return demo::run(&directory, &wishes, &up::publications(&publish)?);
+        }
+        Verb::Story { settings } => return demo::story(&directory, serde_json::from_str(&settings)?),
+        Verb::Load { target, rate } => demo::load(target, rate)?,
         Verb::Keep { foreground } => space::keep(&directory, foreground)?,
         Verb::Init => space::init(&directory)?,
         Verb::Serve => server::run(&directory)?,

@@ -55,6 +55,14 @@ pub(super) fn publications(given: &[String]) -> Result<Vec<Publication>> {
     Ok(publications)
 }
 
+/// A lab that is ready.
+#[derive(Debug)]
+pub(crate) struct Started {
+    keeper: Child,
+    /// What a person should know of it, line by line.
+    pub(crate) said: String,
+}
+
 /// Starts a lab and waits until it is ready; in the foreground until it ends.
 pub(super) fn up(
     directory: &Directory,
@@ -62,6 +70,27 @@ pub(super) fn up(
     publications: &[Publication],
     seed: Seed,
 ) -> Result<()> {
+    let mut lab = start(directory, foreground, publications, seed)?;
+    print(&lab.said);
+    if foreground {
+        // Ended by a signal, we take the keeper along, and the keeper the rest.
+        let status = lab.keeper.wait().context("failed to wait for the lab")?;
+        bail!(
+            "the lab ended ({status}); the end of {}:\n{}",
+            directory.log().display(),
+            directory.log_tail()
+        );
+    }
+    Ok(())
+}
+
+/// Starts a lab and waits until it is ready. In the foreground it ends with this process.
+pub(crate) fn start(
+    directory: &Directory,
+    foreground: bool,
+    publications: &[Publication],
+    seed: Seed,
+) -> Result<Started> {
     let started = Instant::now();
     let missing = |error: anyhow::Error| Missing(format!("{error:#}"));
     check().map_err(missing)?;
@@ -76,7 +105,7 @@ pub(super) fn up(
 
     let mut keeper = keep(directory, foreground)?;
     wait_until_ready(directory, &mut keeper)?;
-    print(&format!(
+    let mut said = format!(
         "lab ready in {:.1} s: {} guests, directory {}\n",
         started.elapsed().as_secs_f64(),
         match accelerator {
@@ -84,20 +113,14 @@ pub(super) fn up(
             Accelerator::Tcg => "emulated (no KVM)",
         },
         directory.path().display()
-    ));
+    );
     for Publication { port, target } in directory.read_published()? {
-        print(&format!("  http://127.0.0.1:{port} leads to {target}\n"));
+        said.push_str(&format!(
+            "  http://127.0.0.1:{port} leads to {target}
+"
+        ));
     }
-    if foreground {
-        // Ended by a signal, we take the keeper along, and the keeper the rest.
-        let status = keeper.wait().context("failed to wait for the lab")?;
-        bail!(
-            "the lab ended ({status}); the end of {}:\n{}",
-            directory.log().display(),
-            directory.log_tail()
-        );
-    }
-    Ok(())
+    Ok(Started { keeper, said })
 }
 
 /// Says what is missing, all at once.

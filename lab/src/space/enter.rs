@@ -7,7 +7,7 @@ use std::{
         fd::AsFd,
         unix::process::{CommandExt, ExitStatusExt},
     },
-    process::{Child, Command, ExitCode, ExitStatus},
+    process::{Child, Command, ExitCode},
 };
 
 use anyhow::{Context, Result};
@@ -40,13 +40,7 @@ pub(crate) fn exec(directory: &Directory, command: &[OsString]) -> Result<ExitCo
         // Entering a mount namespace leads to its root. A directory that the lab covers is not there.
         let _ = std::env::set_current_dir(work);
     }
-    let mut signals = SigSet::empty();
-    for signal in PASSED_ON {
-        signals.add(signal);
-    }
-    signals.add(Signal::SIGCHLD);
-    // Blocked, and so waiting for us below.
-    signals.thread_block()?;
+    let signals = hold_signals()?;
     // Once more through this program, now inside: `/proc/self` is the child there.
     let child = super::ourselves(directory)
         .arg("become")
@@ -56,9 +50,7 @@ pub(crate) fn exec(directory: &Directory, command: &[OsString]) -> Result<ExitCo
         .env("PATH", search_path())
         .spawn()
         .context("failed to start a process in the lab")?;
-    let status = wait(child, &signals)?;
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(ExitCode::from(u8::try_from(code).unwrap_or(1)))
+    Ok(ExitCode::from(wait(child, &signals)?))
 }
 
 /// Becomes the command, which dies with the process that waits for it outside.
@@ -95,13 +87,25 @@ fn enter(init: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Waits for the child and passes signals on to it.
-fn wait(mut child: Child, signals: &SigSet) -> Result<ExitStatus> {
+/// From now on signals wait for [`wait`]. Processes that are started meanwhile take this over.
+pub(crate) fn hold_signals() -> Result<SigSet> {
+    let mut signals = SigSet::empty();
+    for signal in PASSED_ON {
+        signals.add(signal);
+    }
+    signals.add(Signal::SIGCHLD);
+    signals.thread_block()?;
+    Ok(signals)
+}
+
+/// Waits for the child and passes signals on to it; its exit code, or 128 and the signal that ended it, as a shell would say.
+pub(crate) fn wait(mut child: Child, signals: &SigSet) -> Result<u8> {
     let arrivals = SignalFd::new(signals)?;
     let pid = Pid::from_raw(i32::try_from(child.id())?);
     loop {
         if let Some(status) = child.try_wait()? {
-            return Ok(status);
+            let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+            return Ok(u8::try_from(code).unwrap_or(1));
         }
         let Some(arrival) = arrivals.read_signal()? else { continue };
         let signal = i32::try_from(arrival.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok());

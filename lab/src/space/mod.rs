@@ -20,7 +20,7 @@ mod users;
 use std::{os::unix::process::CommandExt, process::Command};
 
 pub(crate) use self::{
-    enter::{become_command, exec},
+    enter::{become_command, exec, hold_signals, wait},
     init::run as init,
     keeper::run as keep,
     users::check as check_user_namespaces,

@@ -1,1 +1,0 @@
-//! The demo: scale-out, split and handover, twice, under load. Not there yet.
