@@ -146,17 +146,22 @@ impl World {
         ask(neutron("subnets"), subnet).await;
         let images = ask(format!("{}/v2/images", urls.glance), Value::Null).await;
         let flavors = ask(format!("{}/flavors", urls.nova), Value::Null).await;
+        let flavor = flavors["flavors"].as_array().unwrap().iter().find(|f| f["name"] == "m1.nano").unwrap();
         let server = json!({"server": {
             "name": "base",
             "imageRef": images["images"][0]["id"],
-            "flavorRef": flavors["flavors"][0]["id"],
+            "flavorRef": flavor["id"],
             "networks": [{"uuid": network}],
         }});
         let made = ask(format!("{}/servers", urls.nova), server).await;
         let url = format!("{}/servers/{}", urls.nova, made["server"]["id"].as_str().unwrap());
         let until = Instant::now() + DEADLINE;
-        while ask(url.clone(), Value::Null).await["server"]["status"] != "ACTIVE" {
-            assert!(Instant::now() < until, "the base is not ACTIVE in time");
+        loop {
+            let server = ask(url.clone(), Value::Null).await["server"].clone();
+            if server["status"] == "ACTIVE" {
+                break;
+            }
+            assert!(Instant::now() < until && server["status"] != "ERROR", "no base in time: {server}");
             sleep(Duration::from_millis(50)).await;
         }
         Self { cloud, hosts, dir: tempfile::tempdir().unwrap() }
