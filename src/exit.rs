@@ -12,9 +12,10 @@ pub enum Exit {
     Ok = 0,
     /// It failed; the message says why.
     Failure = 1,
-    /// `status`: the pool is degraded. `load`: requests failed.
+    /// `status`: the pool is degraded. `host-nat status`: parts are missing. `load`: requests failed.
     Degraded = 2,
-    /// `status` and other commands that ask the daemon: it does not run. `run`: another daemon owns the pool.
+    /// `status` and other commands that ask the daemon: it does not run. `run`: another daemon owns the pool. `host-nat status`: it
+    /// is not enabled.
     NotRunning = 3,
     /// The command line is wrong.
     Usage = 64,
@@ -48,7 +49,7 @@ impl Exit {
         match self {
             Exit::Ok => "it did what was asked",
             Exit::Failure => "it failed; the message says why",
-            Exit::Degraded => "status: the pool is degraded; load: requests failed",
+            Exit::Degraded => "status: degraded, or parts are missing; load: requests failed",
             Exit::NotRunning => "the daemon does not run; run: another daemon owns the pool",
             Exit::Usage => "the command line is wrong",
             Exit::Unavailable => "something needed is not there: libvirt, Keystone, HAProxy, the base VM",

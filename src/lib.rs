@@ -7,6 +7,7 @@
 //! - [`openstack`] speaks Keystone, Nova, Neutron and Glance.
 //! - [`haproxy`] renders, checks, applies and watches HAProxy.
 //! - [`vip`] makes the service address reach HAProxy.
+//! - [`nat`] lets the cloud's external network out through the host.
 //! - [`store`] keeps the state file and the lock.
 //! - [`daemon`] is the one task that owns the state and joins all of these.
 //! - [`admin`] is the local socket: status, explain, operator commands, metrics.
@@ -27,6 +28,7 @@ pub mod guests;
 pub mod haproxy;
 pub mod host;
 pub mod load;
+pub mod nat;
 pub mod openstack;
 pub mod provision;
 pub mod store;

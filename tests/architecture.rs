@@ -29,6 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["core", "exit"]),
     // The counting client is a program of its own: it shares nothing with what it measures.
     ("load", &[]),
+    // The host's own rules: no pool, no cloud, no settings.
+    ("nat", &["exit"]),
     ("exit", &["core"]),
     ("telemetry", &["core"]),
     // Shows what the core thinks, and hands commands on.
@@ -80,6 +82,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "haproxy",
             "host",
             "load",
+            "nat",
             "openstack",
             "provision",
             "store",

@@ -4,7 +4,9 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{cleanup::CleanupArgs, provision::ProvisionArgs, snapshot::SnapshotArgs};
+use super::{
+    cleanup::CleanupArgs, host_nat::HostNat, load::LoadArgs, provision::ProvisionArgs, snapshot::SnapshotArgs,
+};
 use crate::{
     config::{Flags, PlaceFlags},
     exit::Exit,
@@ -68,6 +70,11 @@ pub(super) enum Command {
         #[arg(long)]
         force: bool,
     },
+    /// Load the pool and count every request: the whole story, or a steady rate
+    Load(Box<LoadArgs>),
+    /// Let the cloud's external network reach the Internet through this host, or no longer
+    #[command(subcommand)]
+    HostNat(HostNat),
     /// Print a completion script for a shell
     Completions {
         /// The shell

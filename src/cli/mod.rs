@@ -9,6 +9,8 @@ mod cleanup;
 mod explain;
 mod frames;
 mod generate;
+mod host_nat;
+mod load;
 mod operate;
 mod out;
 mod plug;
@@ -18,6 +20,7 @@ mod render;
 mod run;
 mod show_config;
 mod snapshot;
+mod ssh;
 mod status;
 mod status_text;
 mod table;
@@ -87,6 +90,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Resume => operate::run(&client(&places)?, &Ask::Resume),
         Command::Release => operate::run(&client(&places)?, &Ask::Release),
         Command::Reload { force } => operate::run(&client(&places)?, &Ask::Reload { force }),
+        Command::Load(args) => load::run(&config::places(&places, &Env::of_process())?, &args),
+        Command::HostNat(command) => host_nat::run(&command),
         Command::Completions { shell } => generate::completions(shell),
         Command::Man { dir } => generate::man(dir.as_deref()),
     }
