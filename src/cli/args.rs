@@ -5,7 +5,8 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
-    cleanup::CleanupArgs, host_nat::HostNat, load::LoadArgs, provision::ProvisionArgs, snapshot::SnapshotArgs,
+    cleanup::CleanupArgs, host_nat::HostNat, load::LoadArgs, provision::ProvisionArgs,
+    snapshot::SnapshotArgs, ssh::SshArgs,
 };
 use crate::{
     config::{Flags, PlaceFlags},
@@ -129,6 +130,11 @@ pub(super) struct ExplainArgs {
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) out: OutputArgs,
+    /// Ask the base itself, over SSH, whether it reaches the Internet, and say which layer is wrong when it does not
+    #[arg(long)]
+    pub(super) guest: bool,
+    #[command(flatten)]
+    pub(super) ssh: SshArgs,
     #[command(flatten)]
     pub(super) flags: Flags,
 }

@@ -21,6 +21,7 @@ mod lb_port;
 mod message;
 mod neutron;
 mod nova;
+mod offer;
 mod page;
 mod report;
 pub mod resources;

@@ -1,7 +1,8 @@
 //! What `run` needs of the cloud: a token, the services, the base, room for a clone, the service address.
 
-use super::{Config, Exit, Failure, Report, State};
+use super::{Config, Exit, Failure, Report, State, guest};
 use crate::{
+    cli::ssh::SshArgs,
     core::event::VipSeen,
     daemon::{self, ServiceAddress},
     guests::DomainSeen,
@@ -16,6 +17,7 @@ pub(super) async fn look(
     config: &Config,
     state: Option<&State>,
     domains: Option<&[DomainSeen]>,
+    ssh: Option<&SshArgs>,
 ) -> Result<(), Failure> {
     let cloud = match Cloud::new(config.cloud.clone()) {
         Ok(cloud) => cloud,
@@ -24,11 +26,16 @@ pub(super) async fn look(
     if !services(report, &cloud).await? {
         return Ok(());
     }
+    installation(report, &cloud).await?;
     let Some(base) = base(report, config, &cloud, state).await? else { return Ok(()) };
     domain(report, &base, domains)?;
     let address = ServiceAddress::new(cloud.clone(), config.vip.clone());
     service_address(report, config, &address, &base).await?;
-    room(report, config, &cloud, &address, &base).await
+    room(report, config, &cloud, &address, &base).await?;
+    match ssh {
+        Some(ssh) => guest::look(report, config, &cloud, &base, ssh).await,
+        None => Ok(()),
+    }
 }
 
 /// A token, and one harmless question to each service.
@@ -56,6 +63,38 @@ async fn services(report: &mut Report, cloud: &Cloud) -> Result<bool, Failure> {
         }
     }
     Ok(all)
+}
+
+/// What servers are made of. A pool that runs needs none of it until it makes a clone.
+async fn installation(report: &mut Report, cloud: &Cloud) -> Result<(), Failure> {
+    const MANY: usize = 8;
+    let list = |mut names: Vec<String>| {
+        let more = names.len().saturating_sub(MANY);
+        names.truncate(MANY);
+        let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+        format!("{}{rest}", names.join(", "))
+    };
+    let images = cloud.active_images().await.map(|images| {
+        images.into_iter().map(|image| image.name.unwrap_or_else(|| image.id.to_string())).collect()
+    });
+    let networks =
+        cloud.networks_outside().await.map(|all| all.into_iter().map(|network| network.name).collect());
+    for (about, found, none) in [
+        ("images", images, "there is none that a server could boot from: `openstack image create`"),
+        ("flavors", cloud.flavor_names().await, "there is none: `openstack flavor create`"),
+        (
+            "external",
+            networks,
+            "there is no external network, so no floating IP: `openstack network create --external`",
+        ),
+    ] {
+        match found {
+            Ok(names) if names.is_empty() => report.warn(about, none)?,
+            Ok(names) => report.ok(about, list(names))?,
+            Err(error) => report.warn(about, format!("failed to {error}"))?,
+        }
+    }
+    Ok(())
 }
 
 /// The VM that the pool has as its base now: the first stored member, or the one that the operator named.

@@ -1,6 +1,7 @@
 //! `check`: everything that `run` needs, looked at before it is needed; each line says `ok`, or what to do. It changes nothing.
 
 mod cloud;
+mod guest;
 mod host;
 mod report;
 
@@ -17,7 +18,7 @@ use crate::{
 pub(super) fn run(args: &CheckArgs) -> Result<Exit, Failure> {
     let mut report = Report::new(&args.out);
     if let Some(config) = configuration(&mut report, args)? {
-        small_runtime()?.block_on(look(&mut report, &config))?;
+        small_runtime()?.block_on(look(&mut report, &config, args))?;
     }
     report.end()
 }
@@ -51,7 +52,7 @@ fn configuration(report: &mut Report, args: &CheckArgs) -> Result<Option<Config>
     }
 }
 
-async fn look(report: &mut Report, config: &Config) -> Result<(), Failure> {
+async fn look(report: &mut Report, config: &Config, args: &CheckArgs) -> Result<(), Failure> {
     if let Ok(view) = Client::new(&config.places.admin.socket).status().await {
         let phase = view.phase.as_str();
         report.ok("daemon", format!("runs as pid {}, the pool is {phase}", view.daemon.pid))?;
@@ -60,6 +61,7 @@ async fn look(report: &mut Report, config: &Config) -> Result<(), Failure> {
     host::directories(report, config)?;
     let domains = host::libvirt(report, config).await?;
     host::haproxy(report, config).await?;
-    cloud::look(report, config, state.as_ref(), domains.as_deref()).await?;
+    let guest = args.guest.then_some(&args.ssh);
+    cloud::look(report, config, state.as_ref(), domains.as_deref(), guest).await?;
     host::resources(report)
 }

@@ -53,7 +53,7 @@ impl Report {
         self.add("warn", about, text.into())
     }
 
-    /// `run` would not start, or be of no use.
+    /// `run` would not start, or be of no use; with [`Exit::Degraded`] it would.
     pub(super) fn fail(
         &mut self,
         about: &'static str,
@@ -96,6 +96,13 @@ impl Report {
                 "exit": self.worst as u8,
                 "findings": self.findings,
             }))?,
+            // What `--guest` found does not keep `run` from starting.
+            Some(_) if failed > 0 && self.worst == Exit::Degraded => {
+                format!(
+                    "\n`lbsidecar run` can start, but not all is well: {failed} of {} failed\n",
+                    self.findings.len()
+                )
+            }
             Some(_) if failed > 0 => {
                 format!("\n`lbsidecar run` would not start: {failed} of {} failed\n", self.findings.len())
             }
