@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) image: Image,
     /// What runs them.
     pub(crate) accelerator: Accelerator,
+    /// The public half of [`Directory::key`].
+    pub(crate) public_key: String,
     /// Ports to be reachable from the host.
     pub(crate) publish: Vec<Publication>,
     /// What its cloud has from the start.
@@ -102,9 +104,9 @@ impl Directory {
     /// Removes all but the log and the lock.
     fn clear(&self) -> Result<()> {
         let files = [INIT, PLAN, ENV, PUBLISHED].map(|name| self.path.join(name));
-        for path in
-            files.into_iter().chain([self.control(), self.forward(), self.initramfs(), self.libvirt_log()])
-        {
+        let sockets = [self.control(), self.forward()];
+        let made = [self.initramfs(), self.libvirt_log(), self.key(), self.key().with_extension("pub")];
+        for path in files.into_iter().chain(sockets).chain(made) {
             remove(&path)?;
         }
         for path in [self.guests(), self.state(), self.demo()] {
@@ -166,6 +168,11 @@ impl Directory {
     /// The initramfs that guests share.
     pub(crate) fn initramfs(&self) -> PathBuf {
         self.path.join("initramfs")
+    }
+
+    /// The private key of the lab's key pair `lab-key`; the public one is beside it, with `.pub`.
+    pub(crate) fn key(&self) -> PathBuf {
+        self.path.join("lab-key")
     }
 
     /// Leaves the plan for the lab's processes.

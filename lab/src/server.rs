@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt, net::UnixListener};
 use crate::{
     cloud::{
         self, Urls,
-        options::{Options, Ports, Seed},
+        options::{Options, Ports},
     },
     directory::Directory,
     publish,
@@ -26,11 +26,11 @@ pub(crate) fn run(directory: &Directory) -> Result<()> {
         accelerator: plan.accelerator,
     })?;
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(serve(directory, world, plan.seed))
+    let options = Options { seed: plan.seed, lab_key: plan.public_key, ..options() };
+    runtime.block_on(serve(directory, world, options))
 }
 
-async fn serve(directory: &Directory, world: World, seed: Seed) -> Result<()> {
-    let options = Options { seed, ..options() };
+async fn serve(directory: &Directory, world: World, options: Options) -> Result<()> {
     let password = options.admin_password.clone();
     let cloud =
         cloud::serve(Arc::new(world.clone()), options).await.context("failed to start the lab's cloud")?;
@@ -104,6 +104,7 @@ fn variables(directory: &Directory, urls: &Urls, password: &str) -> BTreeMap<Str
         // The host's would be used, which an ordinary user may not write and root should not.
         ("LBSIDECAR_DAEMON_STATE_DIR", &directory.state().to_string_lossy()),
         ("LBSIDECAR_LAB_DIR", &directory.path().to_string_lossy()),
+        ("LBSIDECAR_LAB_KEY", &directory.key().to_string_lossy()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value.to_owned()))

@@ -1,6 +1,7 @@
 //! `up`: what is missing, the guests' image, and the wait until the lab is ready.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     os::unix::net::UnixStream,
     path::PathBuf,
@@ -17,7 +18,10 @@ use crate::{
     directory::{Directory, Plan},
     publish::Publication,
     space,
-    world::guest::{Accelerator, Image, Kernel},
+    world::{
+        guest::{Accelerator, Image, Kernel},
+        tools::run,
+    },
 };
 
 /// Stands for [`USUAL_PORTS`] on the command line.
@@ -26,14 +30,16 @@ pub(super) const USUAL: &str = "usual";
 const USUAL_PORTS: [&str; 3] =
     ["8080:10.20.20.11:80", "8404:lbsidecar-default/127.0.0.1:8404", "9180:127.0.0.1:9180"];
 /// Programs that the lab calls, and the packages that have them.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("busybox", "busybox-static"),
     ("dpkg-deb", "dpkg"),
+    ("dropbear", "dropbear-bin"),
     ("ip", "iproute2"),
     ("ldd", "libc-bin"),
     ("libvirtd", "libvirt-daemon-system"),
     ("nft", "nftables"),
     ("qemu-system-x86_64", "qemu-system-x86"),
+    ("ssh-keygen", "openssh-client"),
 ];
 /// Time from the first process to a cloud that answers; seconds, unless the machine is very busy.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -101,7 +107,8 @@ pub(crate) fn start(
     let kernel = Kernel::obtain(&cache).map_err(missing)?;
     let image = Image::build(&kernel, &directory.initramfs())?;
     let accelerator = Accelerator::find(&image, &cache)?;
-    directory.write_plan(&Plan { image, accelerator, publish: publications.to_vec(), seed })?;
+    let public_key = make_key(directory)?;
+    directory.write_plan(&Plan { image, accelerator, public_key, publish: publications.to_vec(), seed })?;
 
     let mut keeper = keep(directory, foreground)?;
     wait_until_ready(directory, &mut keeper)?;
@@ -130,6 +137,16 @@ fn check() -> Result<()> {
     packages.dedup();
     ensure!(packages.is_empty(), "the lab needs more packages: `apt-get install {}`", packages.join(" "));
     space::check_user_namespaces()
+}
+
+/// Makes the lab's key pair; gives its public half.
+fn make_key(directory: &Directory) -> Result<String> {
+    let key = directory.key();
+    let quiet = ["-q", "-t", "ed25519", "-N", "", "-C", "lab", "-f"].map(OsStr::new);
+    run("ssh-keygen", &[&quiet[..], &[key.as_os_str()]].concat())?;
+    let public = key.with_extension("pub");
+    let text = fs::read_to_string(&public).with_context(|| format!("failed to read {}", public.display()))?;
+    Ok(text.trim().to_owned())
 }
 
 /// Where the guests' kernel is kept between labs.

@@ -25,6 +25,8 @@ pub struct Boot {
     pub image: Uuid,
     /// User data, decoded.
     pub user_data: Option<Vec<u8>>,
+    /// The public key of its key pair, which may log in.
+    pub public_key: Option<String>,
     /// Its network cards.
     pub nics: Vec<Nic>,
 }

@@ -12,9 +12,6 @@ use super::{
     store::State,
 };
 
-/// A public key for `lab-key`. Its private half is nowhere.
-const LAB_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMr0ynVZ1WZQyyPvvFGbFCqnJ5u1WZyFQXtmlpWNGZ9k lab";
-
 /// Name, vCPUs, MiB. The last two are there to fail: no host has so much, and no quota allows so much.
 const FLAVORS: [(&str, u32, u32); 5] = [
     ("m1.nano", 1, 96),
@@ -51,8 +48,8 @@ pub(super) fn state(options: &Options, urls: &Urls) -> State {
             number: 1,
             user,
             name: "lab-key".to_owned(),
-            public_key: LAB_KEY.to_owned(),
-            fingerprint: nova::fingerprint(LAB_KEY).unwrap_or_default(),
+            public_key: options.lab_key.clone(),
+            fingerprint: nova::fingerprint(&options.lab_key).unwrap_or_default(),
             created: now,
         });
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test ends by panicking")]
 
 mod guests;
+mod hostload;
 mod lab;
 mod provision;
 mod support;

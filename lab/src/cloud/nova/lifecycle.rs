@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     super::{Cloud, driver::Boot, faults::What, neutron, store::State},
-    records::{Attachment, Fault, Server, VmState},
+    records::{Attachment, Fault, KeyPair, Server, VmState},
 };
 
 /// Nova's default for memory that may be promised beyond what there is: 1.5.
@@ -133,6 +133,8 @@ fn plug(state: &mut State, cloud: &Cloud, id: Uuid) -> Result<Boot, Stop> {
         let port = port.map_err(|why| Some(format!("Build of instance {id} aborted: {why}")))?;
         nics.extend(state.network.nic(port));
     }
+    let is_its = |key: &&KeyPair| key.user == server.user && Some(&key.name) == server.key_name.as_ref();
+    let public_key = state.compute.keypairs.iter().find(is_its).map(|key| key.public_key.clone());
     Ok(Boot {
         id,
         name: server.host_name,
@@ -140,6 +142,7 @@ fn plug(state: &mut State, cloud: &Cloud, id: Uuid) -> Result<Boot, Stop> {
         memory_mib: server.flavor.memory_mib,
         image: server.image,
         user_data: server.user_data.and_then(|data| STANDARD.decode(data).ok()),
+        public_key,
         nics,
     })
 }

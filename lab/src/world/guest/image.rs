@@ -15,6 +15,11 @@ use crate::{cloud::driver::Boot, world::tools::run};
 /// The program that serves HTTP in the guest; it lies beside the lab's own.
 const SERVICE: &str = "lbsidecar-lab-guest";
 const INIT: &str = include_str!("init.sh");
+/// The SSH server, where distributions have it.
+const SSH_SERVERS: [&str; 2] = ["/usr/sbin/dropbear", "/usr/bin/dropbear"];
+/// Users that images have by custom; they are all root here.
+const USERS: &str =
+    "root:x:0:0:root:/root:/bin/sh\nubuntu:x:0:0:root:/root:/bin/sh\ncirros:x:0:0:root:/root:/bin/sh\n";
 /// What the guest does when its power button is pressed.
 const POWER_BUTTON: &str = "#!/bin/busybox sh\nsync\npoweroff -f\n";
 
@@ -43,11 +48,14 @@ impl Image {
         let mut archive = Cpio::new(io::BufWriter::new(
             File::create(initramfs).with_context(|| format!("failed to create {}", initramfs.display()))?,
         ));
-        for directory in
-            ["bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/lab", "modules", "proc", "sys", "tmp"]
+        for directory in ["bin", "dev", "etc", "etc/acpi", "etc/acpi/PWRF", "etc/dropbear", "etc/lab"]
+            .into_iter()
+            .chain(["modules", "proc", "root", "root/.ssh", "sys", "tmp"])
         {
             archive.directory(directory)?;
         }
+        archive.file("etc/passwd", 0o644, USERS.as_bytes())?;
+        archive.file("etc/group", 0o644, b"root:x:0:\n")?;
         archive.file("init", 0o755, INIT.as_bytes())?;
         archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes())?;
         let busybox = ["/bin/busybox", "/usr/bin/busybox"]
@@ -56,8 +64,18 @@ impl Image {
             .context("failed to find busybox: install the package busybox-static")?;
         archive.file("bin/busybox", 0o755, &busybox)?;
         archive.file(&format!("bin/{SERVICE}"), 0o755, &stripped(&service)?)?;
+        let ssh = SSH_SERVERS
+            .iter()
+            .map(Path::new)
+            .find(|path| path.exists())
+            .context("failed to find dropbear: install the package dropbear-bin")?;
+        archive.file("bin/dropbear", 0o755, &read(ssh)?)?;
+        let mut needed = libraries(&service)?;
+        needed.extend(libraries(ssh)?);
+        needed.sort();
+        needed.dedup();
         let mut directories = Vec::new();
-        for library in libraries(&service)? {
+        for library in needed {
             add_parents(&mut archive, &library, &mut directories)?;
             archive.file(library.trim_start_matches('/'), 0o755, &read(Path::new(&library))?)?;
         }
@@ -88,6 +106,9 @@ impl Image {
             ("address", address.into_bytes()),
             ("cards", cards.into_bytes()),
         ];
+        if let Some(key) = &guest.public_key {
+            facts.push(("authorized-keys", format!("{key}\n").into_bytes()));
+        }
         if let Some(data) = &guest.user_data {
             facts.push(("user-data", data.clone()));
         }

@@ -21,6 +21,9 @@ read -r up rest </proc/uptime
 echo "guest: up after $up s"
 # The lab boots one like this to see whether KVM really works.
 [ -e /etc/lab/probe ] && poweroff -f
+# As cloud-init does: the key pair's key may log in. The host's key is made when somebody comes.
+cp /etc/lab/authorized-keys /root/.ssh/authorized_keys 2>/dev/null && chmod 600 /root/.ssh/authorized_keys
+dropbear -R -s 2>/dev/null
 # As cloud-init does: user data that is a script is run once.
 [ "$(head -c 2 /etc/lab/user-data 2>/dev/null)" = '#!' ] && { chmod +x /etc/lab/user-data; /etc/lab/user-data & }
 acpid -c /etc/acpi -l /tmp/acpid.log -p /tmp/acpid.pid

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
 use super::{
-    EXTERNAL_BRIDGE, EXTERNAL_PREFIX, Network, TENANT_MTU, bridge_name, links,
+    EXTERNAL_BRIDGE, EXTERNAL_PREFIX, HOST, Network, TENANT_MTU, bridge_name, links,
     nat::{self, OldFlows},
     short,
 };
@@ -69,7 +69,12 @@ impl Network {
             let (leg, plug) = (external_leg(router.id), external_plug(router.id));
             if !links::exists(&plug)? {
                 join(&netns, &leg, &plug, EXTERNAL_BRIDGE, 1500)?;
-                ip(Some(&netns), &[format!("address add {address}/{EXTERNAL_PREFIX} dev {leg}")])?;
+                // The host is the external subnet's gateway; whether it leads anywhere is the host's business.
+                let lines = [
+                    format!("address add {address}/{EXTERNAL_PREFIX} dev {leg}"),
+                    format!("route replace default via {HOST} dev {leg}"),
+                ];
+                ip(Some(&netns), &lines)?;
                 announce(&netns, &leg, address);
             }
         }
