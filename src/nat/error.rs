@@ -61,6 +61,7 @@ impl NatError {
             NatError::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::NoPermission
             }
+            NatError::Nft { why, .. } if why.contains("Operation not permitted") => Exit::NoPermission,
             NatError::Nft { .. } | NatError::File { .. } | NatError::Command { .. } => Exit::Failure,
         }
     }

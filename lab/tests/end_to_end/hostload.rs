@@ -88,11 +88,13 @@ fn load_through_the_service_address_loses_nothing_and_burns_over_ssh() {
     let Some(lab) = Lab::up() else { return };
     let (id, address) = lab.server("vm-test");
     lab.get_soon(&format!("http://{address}/"), BOOT);
-    let log = std::fs::File::create(lab.directory().with_file_name("daemon.log")).unwrap();
+    let log_path = lab.directory().with_file_name("daemon.log");
+    let log = std::fs::File::create(&log_path).unwrap();
     let mut daemon =
         Daemon(spawn(&lab, &["run", "--clone", "vm-test-clone", "--min-up", "1000"], log.into()));
     eventually(BOOT, "the service address is with us", || {
-        assert!(daemon.0.try_wait().unwrap().is_none(), "the daemon ended");
+        let ended = daemon.0.try_wait().unwrap();
+        assert!(ended.is_none(), "{}", std::fs::read_to_string(&log_path).unwrap_or_default());
         let status: Value =
             serde_json::from_slice(&lbsidecar(&lab, &["status", "--output", "json"]).stdout).ok()?;
         (status["vip"]["where"] == "ours" && status["members"][0]["state"] == "serving").then_some(())
