@@ -15,7 +15,8 @@ pub(super) const SHORT_VARIABLES: &[(&str, &str)] =
     &[("LBSIDECAR_POOL", "pool.name"), ("LBSIDECAR_LOG", "log.filter")];
 
 /// Variables with our prefix that set no key; the last two are the lab's.
-const OTHER_VARIABLES: &[&str] = &["LBSIDECAR_CONFIG", "LBSIDECAR_LAB_DIR", "LBSIDECAR_LAB_LOG"];
+const OTHER_VARIABLES: &[&str] =
+    &["LBSIDECAR_CONFIG", "LBSIDECAR_LAB_DIR", "LBSIDECAR_LAB_KEY", "LBSIDECAR_LAB_LOG"];
 
 /// The values, and what is wrong or doubtful in how they were written.
 #[derive(Debug, Default)]
