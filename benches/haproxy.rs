@@ -21,7 +21,7 @@ mod support;
 use std::{
     fs,
     io::{Read, Write},
-    net::SocketAddr,
+    net::{Shutdown, SocketAddr},
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -202,7 +202,9 @@ fn cpu_ns(pid: u32) -> u64 {
 fn ask(master: &Path, command: &str) -> String {
     let mut answer = String::new();
     if let Ok(mut stream) = UnixStream::connect(master) {
-        let _ = writeln!(stream, "{command}").and_then(|()| stream.read_to_string(&mut answer));
+        // The master answers and then waits for more until it is told that nothing comes.
+        let asked = writeln!(stream, "{command}").and_then(|()| stream.shutdown(Shutdown::Write));
+        let _ = asked.and_then(|()| stream.read_to_string(&mut answer));
     }
     answer
 }
