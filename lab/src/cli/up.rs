@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::CommandExt},
     path::PathBuf,
     process::{Child, Stdio},
     thread,
@@ -167,6 +167,8 @@ fn keep(directory: &Directory, foreground: bool) -> Result<Child> {
     command.arg("keep");
     if foreground {
         command.arg("--foreground");
+        // What a terminal sends on Ctrl-C is for whoever started the lab; the lab ends with them, after their last word.
+        command.process_group(0);
     }
     command
         .stdin(Stdio::null())
