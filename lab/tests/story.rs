@@ -1,6 +1,6 @@
 //! The story end to end, on real guests: one scale-out and one handover under counted load, as the demo plays it and tells it to programs.
 
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a test ends by panicking")]
+#![expect(clippy::indexing_slicing, reason = "a test ends by panicking")]
 
 use std::process::Command;
 

@@ -175,7 +175,8 @@ fn program() -> PathBuf {
 }
 
 fn lbsidecar(lab: &Lab, arguments: &[&str]) -> Output {
-    lab.run(&[&["exec", "--", program().to_str().unwrap()], arguments].concat())
+    let program = program().display().to_string();
+    lab.run(&[&["exec", "--", &program], arguments].concat())
 }
 
 /// Starts the program in the lab and goes on.

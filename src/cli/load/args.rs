@@ -37,7 +37,7 @@ pub(in crate::cli) struct LoadArgs {
     /// Parts of the story, in this order: 100 (until scale-out), split, calm (until handover) [default: all]
     #[arg(value_enum, hide_possible_values = true, conflicts_with_all = ["rate", "duration"])]
     phases: Vec<Phase>,
-    /// What is loaded, as http://host[:port][/path] [default: the pool's service address]
+    /// What is loaded, as `http://host[:port][/path]` [default: the pool's service address]
     #[arg(long, value_name = "URL")]
     pub(super) url: Option<String>,
     /// No story: at most so many requests a second
