@@ -4,6 +4,7 @@
 
 mod guests;
 mod hostload;
+mod kills;
 mod lab;
 mod provision;
 mod support;
