@@ -122,6 +122,10 @@ impl Machine {
                 let was = (self.state.hold.take().is_some(), self.state.breaker.open, self.state.released);
                 self.state.breaker = Breaker::default();
                 self.state.released = false;
+                if let Some(VipSeen::Elsewhere(_)) = &self.view.vip {
+                    // The operator wants it with us again; from a stranger it is still not taken.
+                    self.state.vip_taken = false;
+                }
                 self.view.repair_not_before = now;
                 self.new_runs();
                 self.state.note(now, "resume", "deciding again");

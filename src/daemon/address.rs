@@ -57,7 +57,7 @@ pub(crate) enum Way {
 pub(super) enum Taken {
     /// It leads to HAProxy.
     Done,
-    /// The member that had it has another floating IP now, through which HAProxy must reach it before we go on.
+    /// A member shall have another floating IP, at which HAProxy must look for it before we go on.
     Moved { server: ServerId, address: Ipv4Addr, floating_ip: FloatingIpId },
 }
 
@@ -136,6 +136,11 @@ impl ServiceAddress {
             VipMode::Host { .. } => "host",
             VipMode::Static => "static",
         }
+    }
+
+    /// Whether HAProxy's way to a member changes when the service address moves.
+    pub(super) fn is_on_host(&self) -> bool {
+        matches!(self.settings.mode, VipMode::Host { .. })
     }
 
     fn is_static(&self) -> bool {
@@ -270,45 +275,117 @@ impl ServiceAddress {
         let address = found.floating_ip.address;
         let now = self.cloud.floating_ip_by_id(found.floating_ip.id).await?;
         let now = now.ok_or(AddressError::Unknown(address))?;
-        let holder = now.port;
-        if let (Way::Port(port), Some(holder)) = (&found.way, holder)
+        if let (Way::Port(port), Some(holder)) = (&found.way, now.port)
             && port.id == holder
         {
             return Ok(Taken::Done);
         }
-        let mut from = None;
-        if let Some(holder) = holder {
-            for (member, _) in members {
-                if self.has_port(*member, holder).await? {
-                    from = Some(*member);
-                }
-            }
-            if from.is_none() {
-                return Err(AddressError::Strange(address, holder, now.holder()));
-            }
+        if let Some(holder) = now.port
+            && !self.is_with(members, holder).await?
+        {
+            return Err(AddressError::Strange(address, holder, now.holder()));
         }
         match &found.way {
-            Way::Port(port) => self.cloud.associate(found.floating_ip.id, port.id).await?,
+            Way::Port(port) => self.cloud.associate(now.id, port.id).await?,
             Way::Host(interface) => {
-                if from.is_some() {
-                    self.cloud.disassociate(found.floating_ip.id).await?;
+                if let Some(moved) = self.away_from(&now, members).await? {
+                    return Ok(moved);
                 }
-                // While the host does not have the address, HAProxy may reach a member through it; afterwards that would be a loop.
-                let through =
-                    members.iter().find(|(_, at)| at.ip() == IpAddr::V4(address)).map(|(id, _)| *id);
-                if let Some(server) = from.or(through) {
-                    let external = found.floating_ip.network;
-                    let own = self.cloud.give_floating_ip(server, self.pool(), external).await?;
-                    return Ok(Taken::Moved { server, address: own.address, floating_ip: own.id });
-                }
-                host::add(interface, address).await?;
-                for _ in 0..ANNOUNCEMENTS {
-                    host::announce(interface, address).await?;
-                    tokio::time::sleep(BETWEEN_ANNOUNCEMENTS).await;
-                }
+                let own = self.own_ways(&now, members).await?;
+                self.take_to_host(interface, &now, &own).await?;
             }
         }
         Ok(Taken::Done)
+    }
+
+    async fn is_with(
+        &self,
+        members: &[(ServerId, SocketAddr)],
+        holder: PortId,
+    ) -> Result<bool, AddressError> {
+        for (member, _) in members {
+            if self.has_port(*member, holder).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// At the service address HAProxy would reach itself once the host has it: a member that is known by no other one gets one first,
+    /// which leads there later, since a port can have one floating IP of an external network.
+    async fn away_from(
+        &self,
+        service: &FloatingIp,
+        members: &[(ServerId, SocketAddr)],
+    ) -> Result<Option<Taken>, AddressError> {
+        for (server, at) in members {
+            if self.own_address(service, at).await?.is_none() {
+                let mut in_use: Vec<IpAddr> = members.iter().map(|(_, at)| at.ip()).collect();
+                // `provision` marks it as it marks the others.
+                in_use.push(service.address.into());
+                let spare = self.cloud.spare_floating_ip(self.pool(), service.network, &in_use).await?;
+                let (server, address) = (*server, spare.address);
+                return Ok(Some(Taken::Moved { server, address, floating_ip: spare.id }));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn own_address(
+        &self,
+        service: &FloatingIp,
+        at: &SocketAddr,
+    ) -> Result<Option<FloatingIp>, AddressError> {
+        match at.ip() {
+            IpAddr::V4(ip) if ip != service.address => Ok(self.cloud.floating_ip(ip).await?),
+            _ => Ok(None),
+        }
+    }
+
+    /// The members' own floating IPs that lead nowhere yet, each with the port that it is for.
+    async fn own_ways(
+        &self,
+        service: &FloatingIp,
+        members: &[(ServerId, SocketAddr)],
+    ) -> Result<Vec<(FloatingIpId, PortId)>, AddressError> {
+        let mut own = Vec::new();
+        for (server, at) in members {
+            if let Some(FloatingIp { id, port: None, .. }) = self.own_address(service, at).await? {
+                let ports = self.cloud.ports_of(*server).await?;
+                let port = ports.iter().find(|port| Some(port.id) == service.port).or(ports.first());
+                own.push((id, port.ok_or(AddressError::NoPort(*server))?.id));
+            }
+        }
+        Ok(own)
+    }
+
+    /// Everything that takes long was done before: between these steps requests wait, at HAProxy for a way to the member.
+    async fn take_to_host(
+        &self,
+        interface: &str,
+        service: &FloatingIp,
+        own: &[(FloatingIpId, PortId)],
+    ) -> Result<(), AddressError> {
+        host::add(interface, service.address).await?;
+        if service.port.is_some() {
+            self.cloud.disassociate(service.id).await?;
+        }
+        // Now at once: whom the router still gets to see, it may send on with another sender's address.
+        host::announce(interface, service.address).await?;
+        for (floating_ip, port) in own {
+            if let Err(error) = self.cloud.associate(*floating_ip, *port).await {
+                if let Some(before) = service.port {
+                    self.cloud.associate(service.id, before).await?;
+                    host::remove(interface, service.address).await?;
+                }
+                return Err(error.into());
+            }
+        }
+        for _ in 1..ANNOUNCEMENTS {
+            tokio::time::sleep(BETWEEN_ANNOUNCEMENTS).await;
+            host::announce(interface, service.address).await?;
+        }
+        Ok(())
     }
 
     /// Moves it to a VM.
@@ -322,18 +399,38 @@ impl ServiceAddress {
             Way::Port(port) => ports.iter().find(|p| p.network == port.network),
             Way::Host(_) => ports.first(),
         };
-        let target = target.ok_or(AddressError::NoPort(id))?;
-        if let Way::Host(interface) = &found.way {
-            // A port can have only one of an external network.
-            for own in self.cloud.floating_ips_on(target.id).await? {
-                if own.id != found.floating_ip.id {
-                    self.cloud.disassociate(own.id).await?;
-                }
-            }
-            self.cloud.associate(found.floating_ip.id, target.id).await?;
-            return Ok(host::remove(interface, found.floating_ip.address).await?);
+        let target = target.ok_or(AddressError::NoPort(id))?.id;
+        match &found.way {
+            Way::Port(_) => Ok(self.cloud.associate(found.floating_ip.id, target).await?),
+            Way::Host(interface) => self.give_from_host(interface, &found.floating_ip, target).await,
         }
-        Ok(self.cloud.associate(found.floating_ip.id, target.id).await?)
+    }
+
+    /// The host lets go of it first: what is new then waits for an answer to its first packet, and is not with a HAProxy that has no way
+    /// to the VM while one address goes off its port and the other one on.
+    async fn give_from_host(
+        &self,
+        interface: &str,
+        service: &FloatingIp,
+        target: PortId,
+    ) -> Result<(), AddressError> {
+        let mut own = self.cloud.floating_ips_on(target).await?;
+        own.retain(|floating_ip| floating_ip.id != service.id);
+        host::remove(interface, service.address).await?;
+        let moved = async {
+            for floating_ip in &own {
+                self.cloud.disassociate(floating_ip.id).await?;
+            }
+            self.cloud.associate(service.id, target).await
+        };
+        let Err(error) = moved.await else { return Ok(()) };
+        // As it was, as far as the cloud lets us: HAProxy with a way to the VM before clients come to it.
+        for floating_ip in &own {
+            self.cloud.associate(floating_ip.id, target).await?;
+        }
+        host::add(interface, service.address).await?;
+        host::announce(interface, service.address).await?;
+        Err(error.into())
     }
 
     /// Where HAProxy reaches a VM, and the floating IP that it was given for that.

@@ -122,13 +122,19 @@ impl Executor {
                 cloud.release_floating_ip(floating_ip).await?;
                 Outcome::Done
             }
-            Effect::TakeVip { members } => match self.address.take(&members).await? {
-                Taken::Done => Outcome::Done,
-                Taken::Moved { server, address, floating_ip } => {
-                    let address = SocketAddr::new(address.into(), self.settings.service_port);
-                    Outcome::Addressed { server, address, floating_ip: Some(floating_ip) }
+            Effect::TakeVip { members } => {
+                if self.address.is_on_host() {
+                    // Its checks could not reach a member at an address that leads there from now on only.
+                    self.haproxy.lock().await.presume_up().await?;
                 }
-            },
+                match self.address.take(&members).await? {
+                    Taken::Done => Outcome::Done,
+                    Taken::Moved { server, address, floating_ip } => {
+                        let address = SocketAddr::new(address.into(), self.settings.service_port);
+                        Outcome::Addressed { server, address, floating_ip: Some(floating_ip) }
+                    }
+                }
+            }
             Effect::GiveVip(id) => {
                 self.address.give(id).await?;
                 Outcome::Done

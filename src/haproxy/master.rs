@@ -53,6 +53,8 @@ pub(super) enum Order {
     Maint,
     /// Not usable until its health checks say otherwise.
     Down,
+    /// Usable until they do.
+    Up,
 }
 
 /// A session of the service, as `show sess` lists it.
@@ -153,6 +155,7 @@ impl Master {
             Order::Drain => "state drain".into(),
             Order::Maint => "state maint".into(),
             Order::Down => "health down".into(),
+            Order::Up => "health up".into(),
         };
         self.silent(pid, &format!("set server {BACKEND}/{server} {what}")).await
     }

@@ -31,7 +31,7 @@ mod start;
 mod sync;
 
 use file::{ConfigFile, OnDisk};
-use master::Master;
+use master::{Master, Order};
 use render::Template;
 
 pub use self::{
@@ -86,6 +86,19 @@ impl Haproxy {
     fn next_text(&self, model: &LbModel) -> Result<String, HaproxyError> {
         let generation = self.next_generation(&self.file.read()?, 0);
         Ok(file::seal(&self.template.render(&self.settings, model, generation)?.text))
+    }
+
+    /// Takes every server for up until its checks have failed anew, which takes three of them: right before a server can be reached
+    /// again, so that nobody is turned away for want of a check.
+    ///
+    /// # Errors
+    /// HAProxy does not answer or does not obey.
+    pub async fn presume_up(&self) -> Result<(), HaproxyError> {
+        let pid = self.master.current().await?;
+        for server in self.master.servers(pid).await?.keys() {
+            self.master.order(pid, server, Order::Up).await?;
+        }
+        Ok(())
     }
 
     /// Ends the sessions that any worker still has open to a server. Its clients see a broken

@@ -238,6 +238,29 @@ impl Cloud {
         or_none(self.client.send(&call).await).map(drop)
     }
 
+    /// A floating IP of our own that leads nowhere and is not in use; made when there is none. After a lost answer it may be asked for again.
+    ///
+    /// # Errors
+    /// When the quota or the network is used up, or Neutron does not answer well.
+    pub async fn spare_floating_ip(
+        &self,
+        pool: &PoolName,
+        external: Uuid,
+        in_use: &[IpAddr],
+    ) -> Result<FloatingIp, CloudError> {
+        let all = self.floating_ips_of_pool(pool).await?;
+        if let Some(spare) = all
+            .into_iter()
+            .find(|f| f.port.is_none() && f.network == external && !in_use.contains(&IpAddr::V4(f.address)))
+        {
+            return Ok(spare);
+        }
+        let mark = pool_mark(pool);
+        let body = json!({"floatingip": {"floating_network_id": external, "description": mark}});
+        let call = Call::post(Neutron, "make a floating IP for pool", pool, &["floatingips"], body);
+        Ok(self.client.json::<FloatingIpBody>(&call).await?.floatingip)
+    }
+
     /// The floating IP of our own that leads to a server's first network card; made when there is none. After a lost answer it may
     /// be asked for again: what the first call made is then found.
     ///

@@ -30,8 +30,9 @@ pub(super) const USUAL: &str = "usual";
 const USUAL_PORTS: [&str; 3] =
     ["8080:10.20.20.11:80", "8404:lbsidecar-default/127.0.0.1:8404", "9180:127.0.0.1:9180"];
 /// Programs that the lab calls, and the packages that have them.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("busybox", "busybox-static"),
+    ("conntrack", "conntrack"),
     ("dpkg-deb", "dpkg"),
     ("dropbear", "dropbear-bin"),
     ("ip", "iproute2"),

@@ -145,7 +145,7 @@ impl Shared {
         let network = Arc::clone(&self.network);
         thread::spawn(move || {
             thread::sleep(net::GRACE);
-            let network = network.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = network.cut_old_flows() {
                 tracing::warn!(error = format!("{error:#}"), "old flows of floating IPs go on");
             }

@@ -60,6 +60,8 @@ pub struct Network {
     routers: BTreeMap<Uuid, Router>,
     /// Floating IP: fixed IP and router.
     floating: BTreeMap<Ipv4Addr, (Ipv4Addr, Uuid)>,
+    /// Where floating IPs led before, and their flows may still lead: floating IP, fixed IP, router.
+    left: Vec<(Ipv4Addr, Ipv4Addr, Uuid)>,
     /// Port: network.
     ports: BTreeMap<Uuid, Uuid>,
 }

@@ -5,11 +5,7 @@ use std::{net::Ipv4Addr, path::Path, thread, time::Duration};
 use anyhow::{Context, Result, ensure};
 use uuid::Uuid;
 
-use super::{
-    EXTERNAL_BRIDGE, EXTERNAL_PREFIX, HOST, Network, TENANT_MTU, bridge_name, links,
-    nat::{self, OldFlows},
-    short,
-};
+use super::{EXTERNAL_BRIDGE, EXTERNAL_PREFIX, HOST, Network, TENANT_MTU, bridge_name, links, nat, short};
 use crate::{
     cloud::driver::Router,
     world::tools::{feed, ip, run},
@@ -87,7 +83,7 @@ impl Network {
         }
         let id = router.id;
         self.routers.insert(id, router);
-        self.translate(id, OldFlows::Cut)?;
+        self.translate(id)?;
         for (floating, (_, at)) in &self.floating {
             if *at == id {
                 self.hold(*floating, id)?;
@@ -123,9 +119,13 @@ impl Network {
         if self.floating.get(&floating).is_some_and(|(_, at)| *at != router) {
             self.disassociate(floating)?;
         }
-        self.floating.insert(floating, (fixed, router));
+        if let Some((old, at)) = self.floating.insert(floating, (fixed, router))
+            && old != fixed
+        {
+            self.left.push((floating, old, at));
+        }
         // The translation first: with the address alone the router itself would answer.
-        self.translate(router, OldFlows::Kept)?;
+        self.translate(router)?;
         self.hold(floating, router)
     }
 
@@ -135,19 +135,26 @@ impl Network {
     ///
     /// What `ip` and `nft` say.
     pub fn disassociate(&mut self, floating: Ipv4Addr) -> Result<()> {
-        let Some((_, router)) = self.floating.remove(&floating) else { return Ok(()) };
+        let Some((fixed, router)) = self.floating.remove(&floating) else { return Ok(()) };
+        self.left.push((floating, fixed, router));
         ip(Some(&netns(router)), &[format!("address delete {floating}/32 dev {}", external_leg(router))])?;
-        self.translate(router, OldFlows::Kept)
+        self.translate(router)
     }
 
-    /// Cuts the flows of floating IPs that lead elsewhere by now. Agents need a moment to get there, so that short requests in
+    /// Cuts the flows of floating IPs that lead elsewhere by now, as the L3 agent does: their entries are deleted. Agents need a moment to get there, so that short requests in
     /// flight come to their end: call it [`GRACE`] after a change.
     ///
     /// # Errors
     ///
-    /// What `nft` says.
-    pub fn cut_old_flows(&self) -> Result<()> {
-        self.routers.keys().try_for_each(|router| self.translate(*router, OldFlows::Cut))
+    /// What `conntrack` says.
+    pub fn cut_old_flows(&mut self) -> Result<()> {
+        for (floating, fixed, router) in std::mem::take(&mut self.left) {
+            let back = self.floating.get(&floating) == Some(&(fixed, router));
+            if !back && self.routers.contains_key(&router) {
+                forget_flows(router, floating, fixed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts a floating IP on its router's external leg, when it is not there, and tells the neighbours.
@@ -159,7 +166,7 @@ impl Network {
     }
 
     /// Writes a router's whole translation in one transaction.
-    fn translate(&self, router: Uuid, old_flows: OldFlows) -> Result<()> {
+    fn translate(&self, router: Uuid) -> Result<()> {
         let Some(facts) = self.routers.get(&router) else { return Ok(()) };
         let floating: Vec<_> = self
             .floating
@@ -167,10 +174,21 @@ impl Network {
             .filter(|(_, (_, at))| *at == router)
             .map(|(floating, (fixed, _))| (*floating, *fixed))
             .collect();
-        let rules = nat::rules(&external_leg(router), facts.external, &floating, old_flows);
+        let rules = nat::rules(&external_leg(router), facts.external, &floating);
         feed("ip", &["netns", "exec", &netns(router), "nft", "-f", "-"], &rules)
             .with_context(|| format!("failed to translate addresses on router {router}"))?;
         Ok(())
+    }
+}
+
+/// Deletes the entries of flows that came by `floating` and lead to `fixed`. Their next packet begins a new one.
+fn forget_flows(router: Uuid, floating: Ipv4Addr, fixed: Ipv4Addr) -> Result<()> {
+    let (netns, floating, fixed) = (netns(router), floating.to_string(), fixed.to_string());
+    let delete = ["netns", "exec", &netns, "conntrack", "-D", "-d", &floating, "-r", &fixed];
+    match run("ip", &delete) {
+        // That is an error to it.
+        Err(error) if error.to_string().contains("0 flow entries have been deleted") => Ok(()),
+        other => other.map(drop),
     }
 }
 
