@@ -16,12 +16,21 @@ use crate::{
     world::{World, WorldSettings, net::HOST},
 };
 
+/// Who runs the guests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Libvirt {
+    /// A libvirtd that the lab starts.
+    Own,
+    /// The one that runs already.
+    Present,
+}
+
 /// Runs until it is killed, which `down` does to the whole lab.
-pub(crate) fn run(directory: &Directory) -> Result<()> {
+pub(crate) fn run(directory: &Directory, libvirt: Libvirt) -> Result<()> {
     let plan = directory.read_plan()?;
     let world = World::start(WorldSettings {
         guests: directory.guests(),
-        libvirt_log: directory.libvirt_log(),
+        libvirt_log: (libvirt == Libvirt::Own).then(|| directory.libvirt_log()),
         image: plan.image,
         accelerator: plan.accelerator,
     })?;

@@ -12,6 +12,9 @@ use uuid::Uuid;
 
 use super::{Places, checks::Findings, env::Env, files::says, keys::Values, problem::Problem, secret_file};
 
+/// The file's name, among the pool's own and among a service's credentials.
+const NAME: &str = "stats-password";
+
 /// A password, and the file that it still has to be written to.
 #[derive(Debug, Clone)]
 pub(super) struct Password {
@@ -23,10 +26,9 @@ pub(super) struct Password {
 
 /// Reads the password, or makes one up.
 pub(super) fn find(values: &Values, env: &Env, places: &Places, found: &mut Findings) -> Option<Password> {
-    let own = places.state_dir.join("stats-password");
     let (path, told) = match &values.haproxy_stats_password_file {
         Some(set) => (env.path(&set.value), Some(set)),
-        None => (own, None),
+        None => (credential(env).unwrap_or_else(|| places.state_dir.join(NAME)), None),
     };
     let wrong = |why: String| match told {
         Some(set) => set.problem(why),
@@ -59,6 +61,12 @@ pub(super) fn find(values: &Values, env: &Env, places: &Places, found: &mut Find
             None
         }
     }
+}
+
+/// The password that systemd was told to hand over.
+fn credential(env: &Env) -> Option<PathBuf> {
+    let path = env.path(env.get("CREDENTIALS_DIRECTORY")?).join(NAME);
+    path.exists().then_some(path)
 }
 
 fn made_up() -> SecretString {

@@ -324,6 +324,9 @@ pub(crate) fn fit(base: &Server) -> Result<(), DaemonError> {
 /// # Errors
 /// When the cloud does not know the port, or the host refuses.
 pub async fn plug_port(config: &Config) -> Result<String, DaemonError> {
+    if !matches!(config.vip.mode, VipMode::Port { .. }) {
+        return Ok("nothing to plug: the service address does not use a load balancer port".to_owned());
+    }
     let cloud = Cloud::new(config.cloud.clone())?;
     let Some(port) = cloud.lb_port(&config.core.pool).await? else {
         let why = format!(

@@ -12,24 +12,38 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{error::HaproxyError, settings::HaproxySettings};
+use super::{
+    error::{HaproxyError, Obstacle},
+    settings::{HaproxySettings, Supervisor},
+};
+
+const BIND: &str = "bind";
 
 /// Where `ip netns` keeps the namespace of that name.
 pub(super) fn netns_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
-/// Tries to listen on one of the settings' addresses for a moment. A service address that comes to the host later is free while it is
-/// not there.
+/// Tries to listen on one of the settings' addresses for a moment; what came of it, for people. A service address that comes to the
+/// host later is free while it is not there. Where a unit starts HAProxy, it has rights that we need not have: what we may not try is
+/// left to it.
 ///
 /// # Errors
 /// Why that does not work.
-pub(super) fn usable(settings: &HaproxySettings, address: SocketAddr) -> Result<(), HaproxyError> {
+pub(super) fn usable(settings: &HaproxySettings, address: SocketAddr) -> Result<&'static str, HaproxyError> {
     let later = settings.bind_nonlocal && settings.binds.contains(&address);
     let key = if address == settings.stats.bind { "haproxy.stats_bind" } else { "haproxy.bind" };
     match free(address, settings.netns.as_deref(), key) {
-        Err(HaproxyError::Bind { absent: true, .. }) if later => Ok(()),
-        tried => tried,
+        Ok(()) => Ok("free"),
+        Err(HaproxyError::Bind { obstacle: Obstacle::Absent, .. }) if later => {
+            Ok("free until this host has it")
+        }
+        Err(HaproxyError::Bind { obstacle: Obstacle::Denied, .. })
+            if matches!(settings.supervisor, Supervisor::Systemd(_)) =>
+        {
+            Ok("not tried: HAProxy's unit may listen there, and this user may not")
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -38,7 +52,8 @@ pub(super) fn usable(settings: &HaproxySettings, address: SocketAddr) -> Result<
 /// # Errors
 /// Why that does not work.
 fn free(address: SocketAddr, netns: Option<&str>, key: &str) -> Result<(), HaproxyError> {
-    let failed = |why: String| HaproxyError::Bind { address, why, absent: false };
+    let failed = |why: String| HaproxyError::Bind { address, why, obstacle: Obstacle::Other };
+    let denied = |why: String| HaproxyError::Bind { address, why, obstacle: Obstacle::Denied };
     let path = netns.map(netns_path);
     let tried = thread::scope(|scope| {
         // The namespace is a property of the thread; this one ends with the try.
@@ -51,10 +66,14 @@ fn free(address: SocketAddr, netns: Option<&str>, key: &str) -> Result<(), Hapro
         ))),
         Ok(Err((_, error))) if error.kind() == io::ErrorKind::AddrNotAvailable => {
             let why = format!("no interface has this address; correct {key}");
-            Err(HaproxyError::Bind { address, why, absent: true })
+            Err(HaproxyError::Bind { address, why, obstacle: Obstacle::Absent })
         }
-        Ok(Err((_, error))) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(failed("ports below 1024 need root or CAP_NET_BIND_SERVICE".into()))
+        Ok(Err((what, error))) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(denied(if what == BIND {
+                "ports below 1024 need root or CAP_NET_BIND_SERVICE".into()
+            } else {
+                format!("{what}: {error}; root may enter it")
+            }))
         }
         Ok(Err((what, error))) => Err(failed(format!("{what}: {error}"))),
         Err(_) => Err(failed("the try itself failed".into())),
@@ -67,7 +86,7 @@ fn try_bind(address: SocketAddr, netns: Option<&Path>) -> Result<(), (String, io
         let namespace = File::open(path).map_err(|error| (what(), error))?;
         setns(namespace, CloneFlags::CLONE_NEWNET).map_err(|error| (what(), error.into()))?;
     }
-    TcpListener::bind(address).map(drop).map_err(|error| ("bind".into(), error))
+    TcpListener::bind(address).map(drop).map_err(|error| (BIND.into(), error))
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ pub enum HaproxyError {
         address: SocketAddr,
         /// Why not, and what to do.
         why: String,
-        /// Whether that is because no interface has the address.
-        absent: bool,
+        /// Its kind.
+        obstacle: Obstacle,
     },
     /// It does not start.
     #[error("start HAProxy: {why}")]
@@ -120,6 +120,17 @@ pub enum HaproxyError {
     /// It was told, and its state says otherwise.
     #[error("confirm what HAProxy does: {0}")]
     Unconfirmed(String),
+}
+
+/// What keeps an address from being listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Obstacle {
+    /// No interface has it.
+    Absent,
+    /// This user may not.
+    Denied,
+    /// Anything else.
+    Other,
 }
 
 impl HaproxyError {

@@ -68,7 +68,7 @@ pub async fn preflight(settings: &HaproxySettings) -> Vec<Finding> {
         } else if let Some(netns) = settings.netns.as_ref().filter(|name| !bind::netns_path(name).exists()) {
             Ok(format!("not tried: its namespace {netns} is made at the first start"))
         } else {
-            bind::usable(settings, address).map(|()| "free".into())
+            bind::usable(settings, address).map(Into::into)
         };
         found(format!("HAProxy address {address}"), outcome);
     }
@@ -150,17 +150,26 @@ async fn starter(settings: &HaproxySettings) -> Result<String, HaproxyError> {
     let failed = |why: String| HaproxyError::Start { why };
     match &settings.supervisor {
         Supervisor::Systemd(unit) => {
-            let output = Command::new("systemctl")
-                .args(["cat", unit])
-                .stdin(Stdio::null())
-                .kill_on_drop(true)
-                .output()
-                .await
-                .map_err(|error| failed(format!("systemctl: {error}")))?;
-            if output.status.success() {
-                Ok(format!("systemd unit {unit}"))
-            } else {
-                Err(failed(format!("systemd has no unit {unit}: install it, or set haproxy.starter")))
+            let systemctl = async |arguments: &[&str]| {
+                let output = Command::new("systemctl")
+                    .args(arguments)
+                    .arg(unit)
+                    .stdin(Stdio::null())
+                    .kill_on_drop(true)
+                    .output()
+                    .await
+                    .map_err(|error| failed(format!("systemctl: {error}")))?;
+                Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+            };
+            if systemctl(&["cat"]).await?.is_none() {
+                let why = format!("systemd has no unit {unit}: install it, or set haproxy.starter");
+                return Err(failed(why));
+            }
+            let has = systemctl(&["show", "--property=NetworkNamespacePath", "--value"]).await?;
+            let needs = settings.netns.as_deref().map(bind::netns_path).unwrap_or_default();
+            match has {
+                Some(has) if Path::new(&has) != needs => Err(failed(network(unit, &has, &needs))),
+                _ => Ok(format!("systemd unit {unit}")),
             }
         }
         Supervisor::Detached => {
@@ -176,6 +185,22 @@ async fn starter(settings: &HaproxySettings) -> Result<String, HaproxyError> {
             }
         }
     }
+}
+
+/// A unit that puts HAProxy into another network than the settings say, and what to do.
+fn network(unit: &str, has: &str, needs: &Path) -> String {
+    if needs == Path::new("") {
+        return format!(
+            "{unit} puts HAProxy into the namespace {has}, and vip.mode wants it in the host's network: \
+             use the drop-in /usr/share/lbsidecar/host-network.conf"
+        );
+    }
+    let has = if has.is_empty() { "the host's network" } else { has };
+    format!(
+        "{unit} puts HAProxy into {has}, and vip.mode wants it in {needs}: \
+         set NetworkNamespacePath={needs} with `systemctl edit {unit}`",
+        needs = needs.display()
+    )
 }
 
 fn in_path(program: &str) -> bool {

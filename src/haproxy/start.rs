@@ -79,7 +79,7 @@ impl Haproxy {
     /// Whether we have the addresses for ourselves. HAProxy would not notice: it shares them with any other HAProxy.
     fn addresses_free(&self) -> Result<(), HaproxyError> {
         let mut addresses = self.settings.binds.iter().chain([&self.settings.stats.bind]);
-        addresses.try_for_each(|&address| bind::usable(&self.settings, address))
+        addresses.try_for_each(|&address| bind::usable(&self.settings, address).map(drop))
     }
 
     async fn start_as_it_is(&self, description: &Description) -> Result<(), HaproxyError> {

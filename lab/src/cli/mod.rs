@@ -15,7 +15,13 @@ use clap::{Parser, Subcommand};
 use lbsidecar::exit::Exit;
 
 pub(crate) use self::{commands::down as stop, up::start};
-use crate::{cloud::options::Seed, demo, directory::Directory, server, space};
+use crate::{
+    cloud::options::Seed,
+    demo,
+    directory::Directory,
+    server::{self, Libvirt},
+    space,
+};
 
 /// A whole single-node cloud in namespaces of its own.
 ///
@@ -44,6 +50,9 @@ enum Verb {
         /// Without networks, router, security group and key pair: what `lbsidecar provision` starts from
         #[arg(long)]
         empty: bool,
+        /// Make no namespaces and start no libvirtd: in those that this process is in, with the one that runs there, until it is killed
+        #[arg(long, conflicts_with_all = ["foreground", "publish"])]
+        here: bool,
     },
     /// Play the whole story: scale-out, split and handover, under load that counts every request
     ///
@@ -117,8 +126,12 @@ pub fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<ExitCode> {
     let directory = Directory::new(arguments.dir)?;
     match arguments.command {
-        Verb::Up { foreground, publish, empty } => {
+        Verb::Up { foreground, publish, empty, here } => {
             let seed = if empty { Seed::Empty } else { Seed::Lab };
+            if here {
+                up::prepare(&directory, &[], seed)?;
+                server::run(&directory, Libvirt::Present)?;
+            }
             up::up(&directory, foreground, &up::publications(&publish)?, seed)?;
         }
         Verb::Exec { command } => return space::exec(&directory, &command),
@@ -132,7 +145,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Load { target, rate } => demo::load(target, rate)?,
         Verb::Keep { foreground } => space::keep(&directory, foreground)?,
         Verb::Init => space::init(&directory)?,
-        Verb::Serve => server::run(&directory)?,
+        Verb::Serve => server::run(&directory, Libvirt::Own)?,
         Verb::Become { command } => return space::become_command(&command),
     }
     Ok(ExitCode::SUCCESS)

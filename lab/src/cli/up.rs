@@ -99,17 +99,8 @@ pub(crate) fn start(
     seed: Seed,
 ) -> Result<Started> {
     let started = Instant::now();
-    let missing = |error: anyhow::Error| Missing(format!("{error:#}"));
-    check().map_err(missing)?;
     ensure!(directory.init().is_none(), "a lab is up already in {}", directory.path().display());
-    directory.create()?;
-
-    let cache = cache()?;
-    let kernel = Kernel::obtain(&cache).map_err(missing)?;
-    let image = Image::build(&kernel, &directory.initramfs())?;
-    let accelerator = Accelerator::find(&image, &cache)?;
-    let public_key = make_key(directory)?;
-    directory.write_plan(&Plan { image, accelerator, public_key, publish: publications.to_vec(), seed })?;
+    let accelerator = prepare(directory, publications, seed)?;
 
     let mut keeper = keep(directory, foreground)?;
     wait_until_ready(directory, &mut keeper)?;
@@ -129,6 +120,24 @@ pub(crate) fn start(
         ));
     }
     Ok(Started { keeper, said })
+}
+
+/// Makes the directory and all that the lab's processes need, and leaves the plan for them.
+pub(super) fn prepare(
+    directory: &Directory,
+    publications: &[Publication],
+    seed: Seed,
+) -> Result<Accelerator> {
+    let missing = |error: anyhow::Error| Missing(format!("{error:#}"));
+    check().map_err(missing)?;
+    directory.create()?;
+    let cache = cache()?;
+    let kernel = Kernel::obtain(&cache).map_err(missing)?;
+    let image = Image::build(&kernel, &directory.initramfs())?;
+    let accelerator = Accelerator::find(&image, &cache)?;
+    let public_key = make_key(directory)?;
+    directory.write_plan(&Plan { image, accelerator, public_key, publish: publications.to_vec(), seed })?;
+    Ok(accelerator)
 }
 
 /// Says what is missing, all at once.

@@ -27,8 +27,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) fn start(log: &Path) -> Result<()> {
     fs::write("/etc/libvirt/qemu.conf", QEMU_CONF).context("failed to write qemu.conf")?;
     fs::write("/etc/libvirt/libvirtd.conf", LIBVIRTD_CONF).context("failed to write libvirtd.conf")?;
-    // Errors are answers here; libvirt would print them as well.
-    virt::error::clear_error_callback();
     let log = File::create(log).with_context(|| format!("failed to create {}", log.display()))?;
     let start = move || command(log.try_clone()?).spawn();
     let mut daemon = start().context("failed to start libvirtd: is libvirt-daemon installed?")?;

@@ -35,8 +35,8 @@ const DISK_SIZE: u64 = 1024 * 1024;
 pub struct WorldSettings {
     /// Directory of the guests' files; must exist.
     pub guests: PathBuf,
-    /// What libvirtd writes.
-    pub libvirt_log: PathBuf,
+    /// Where a libvirtd of the lab's own writes its log; without it the one that runs already is used.
+    pub libvirt_log: Option<PathBuf>,
     /// What guests boot from.
     pub image: Image,
     /// What runs them.
@@ -87,13 +87,18 @@ pub struct GuestStatus {
 }
 
 impl World {
-    /// Makes bridges and starts libvirtd, in the namespaces that the process is in. Returns when libvirt answers.
+    /// Makes bridges and starts libvirtd if it is to be the lab's own, in the namespaces that the process is in. Returns when libvirt
+    /// answers.
     ///
     /// # Errors
     ///
     /// What `ip` or libvirt says.
     pub fn start(settings: WorldSettings) -> Result<Self> {
-        daemon::start(&settings.libvirt_log)?;
+        // Errors are answers here; libvirt would print them as well.
+        virt::error::clear_error_callback();
+        if let Some(log) = &settings.libvirt_log {
+            daemon::start(log)?;
+        }
         let network = Arc::new(Mutex::new(Network::create()?));
         net::watch(Arc::clone(&network))?;
         libvirt::wait(LIBVIRT_DEADLINE)?;
