@@ -78,6 +78,7 @@ fn settings() -> Settings {
             stop_deadline: secs(60),
             delete_deadline: secs(900),
             snapshot_before_delete: false,
+            snapshot_retain: 2,
             backoff_first: secs(300),
             backoff_max: secs(1800),
             breaker_after: 3,

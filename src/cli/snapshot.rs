@@ -90,14 +90,11 @@ async fn member(cloud: &Cloud, config: &Config, args: &SnapshotArgs) -> Result<S
 
 /// Keeps the newest `keep` of ours that are active; what is being made or broken counts as none, and what is broken goes.
 async fn retain(cloud: &Cloud, config: &Config, keep: usize) -> Result<Exit, Failure> {
-    let all = cloud.snapshots(&config.places.pool).await.map_err(|error| {
+    let surplus = cloud.surplus_snapshots(&config.places.pool, keep).await.map_err(|error| {
         Failure::new(Exit::Failure, format!("failed to {error}; no older snapshot was deleted"))
     })?;
-    let under_way = |status: &str| matches!(status, "queued" | "saving" | "importing");
-    let old = all.iter().filter(|image| image.status == "active").skip(keep);
-    let broken = all.iter().filter(|image| image.status != "active" && !under_way(&image.status));
     let mut failed = false;
-    for image in old.chain(broken) {
+    for image in surplus {
         let name = text::clean(image.name.as_deref().unwrap_or_default());
         match cloud.delete_image(image.id).await {
             Ok(()) => out::talk(&format!("deleted snapshot {name} ({})", image.id)),

@@ -115,6 +115,7 @@ fn transition(values: &Values) -> Result<TransitionSettings, Problem> {
         stop_deadline: *need!(values, transition_stop_deadline),
         delete_deadline: *need!(values, transition_delete_deadline),
         snapshot_before_delete: *need!(values, transition_snapshot_before_delete),
+        snapshot_retain: need!(values, transition_snapshot_retain).get(),
         backoff_first: *need!(values, transition_backoff_first),
         backoff_max: *need!(values, transition_backoff_max),
         breaker_after: need!(values, transition_breaker_after).get(),

@@ -75,6 +75,9 @@ pub struct Flags {
     /// What a clone boots from: image, or snapshot (the newest of ours of the base) [default: image]
     #[arg(long, value_name = "SOURCE", help_heading = "Clone (all as the base has it, unless given)")]
     pub clone_source: Option<String>,
+    /// Snapshot the base before it is deleted; the newest two of ours stay (see transition.snapshot_retain)
+    #[arg(long, help_heading = "Policy")]
+    pub snapshot_before_delete: bool,
     /// Image name or id
     #[arg(long, value_name = "IMAGE", help_heading = "Clone (all as the base has it, unless given)")]
     pub image: Option<String>,
@@ -228,6 +231,11 @@ impl Flags {
             ("--sample", "policy.sample", seconds(&self.sample)),
             ("--interval", "policy.interval", seconds(&self.interval)),
             ("--clone-source", "clone.source", text(&self.clone_source)),
+            (
+                "--snapshot-before-delete",
+                "transition.snapshot_before_delete",
+                self.snapshot_before_delete.then_some(Raw::Bool(true)),
+            ),
             ("--image", "clone.image", text(&self.image)),
             ("--flavor", "clone.flavor", text(&self.flavor)),
             ("--net", "clone.network", text(&self.net)),

@@ -107,6 +107,8 @@ keys! {
     transition_delete_deadline: Duration = "transition.delete_deadline", Is("15m"), Live;
     /// Whether the base is snapshotted before it is deleted.
     transition_snapshot_before_delete: bool = "transition.snapshot_before_delete", Is("false"), Live;
+    /// Snapshots of ours that stay after one more was made; older ones are deleted.
+    transition_snapshot_retain: NonZeroU32 = "transition.snapshot_retain", Is("2"), Live;
     /// Pause after a failed creation; it doubles with each one.
     transition_backoff_first: Duration = "transition.backoff_first", Is("5m"), Live;
     /// The longest such pause.

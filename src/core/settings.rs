@@ -140,6 +140,8 @@ pub struct TransitionSettings {
     pub delete_deadline: Duration,
     /// Whether the base is snapshotted before it is deleted.
     pub snapshot_before_delete: bool,
+    /// Snapshots of ours that stay after one more was made.
+    pub snapshot_retain: u32,
     /// First back-off after a failed creation; it doubles.
     pub backoff_first: Duration,
     /// Longest back-off.

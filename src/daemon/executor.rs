@@ -185,6 +185,19 @@ impl Executor {
                 why: format!("snapshot of server {id}: not active after {} s", DEADLINE.as_secs()),
             }
         })??;
+        // The new one is what was asked for; an old one that stays costs space only, and goes with the next.
+        let keep = usize::try_from(self.settings.transition.snapshot_retain).unwrap_or(usize::MAX);
+        match cloud.surplus_snapshots(&self.settings.pool, keep).await {
+            Ok(surplus) => {
+                for image in surplus {
+                    match cloud.delete_image(image.id).await {
+                        Ok(()) => info!(image = %image.id, "deleted an old snapshot"),
+                        Err(error) => warn!("an old snapshot stays: failed to {error}"),
+                    }
+                }
+            }
+            Err(error) => warn!("old snapshots stay: failed to {error}"),
+        }
         Ok(())
     }
 }

@@ -15,6 +15,9 @@ use crate::core::{
     ids::{PoolName, ServerId},
 };
 
+/// An image's status until its data are there.
+const UNDER_WAY: [&str; 3] = ["queued", "saving", "importing"];
+
 /// How often a snapshot that is being made is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -63,6 +66,24 @@ impl Cloud {
         Ok(images)
     }
 
+    /// The snapshots of ours that nobody needs when the newest `keep` active ones stay: older ones and broken ones. What is being
+    /// made counts as neither.
+    ///
+    /// # Errors
+    /// When Glance does not answer well.
+    pub async fn surplus_snapshots(&self, pool: &PoolName, keep: usize) -> Result<Vec<Image>, CloudError> {
+        let mut active = 0_usize;
+        let mut surplus = self.snapshots(pool).await?;
+        surplus.retain(|image| match image.status.as_str() {
+            "active" => {
+                active += 1;
+                active > keep
+            }
+            status => !UNDER_WAY.contains(&status),
+        });
+        Ok(surplus)
+    }
+
     /// One image; `None` when it is gone.
     ///
     /// # Errors
@@ -87,9 +108,11 @@ impl Cloud {
     /// # Errors
     /// When the server is gone or busy, the snapshot fails, or a service does not answer well.
     pub async fn snapshot(&self, id: ServerId, pool: &PoolName) -> Result<Uuid, CloudError> {
-        let under_way = self.snapshots(pool).await?.into_iter().find(|image| {
-            image.of == Some(id) && matches!(image.status.as_str(), "queued" | "saving" | "importing")
-        });
+        let under_way = self
+            .snapshots(pool)
+            .await?
+            .into_iter()
+            .find(|image| image.of == Some(id) && UNDER_WAY.contains(&image.status.as_str()));
         let image = match under_way {
             Some(image) => image.id,
             None => self.create_image(id, pool).await?,
@@ -124,7 +147,7 @@ impl Cloud {
                         return Ok(());
                     }
                 }
-                Some("queued" | "saving" | "importing") => {}
+                Some(status) if UNDER_WAY.contains(&status) => {}
                 // Nova deletes the image when the compute host could not make it.
                 None => return failed("Nova gave it up; its log says why"),
                 Some(status) => return failed(&format!("Glance says that it is {status}")),

@@ -76,6 +76,7 @@ fn settings() -> Settings {
             stop_deadline: secs(30),
             delete_deadline: secs(300),
             snapshot_before_delete: false,
+            snapshot_retain: 2,
             backoff_first: secs(30),
             backoff_max: secs(120),
             breaker_after: 3,
