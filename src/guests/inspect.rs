@@ -71,6 +71,9 @@ impl fmt::Display for Version {
     }
 }
 
+/// A daemon that has just been started, or boots many guests, is slow to accept somebody new. A reading may be missed; this look may not.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Looks at every configured daemon, or at all usual places. Changes nothing.
 ///
 /// # Errors
@@ -84,7 +87,7 @@ pub async fn inspect(settings: &GuestsSettings) -> Result<GuestsReport, GuestsEr
     let mut reports = Vec::new();
     for (endpoint, answer) in started {
         let found = match answer {
-            Ok(answer) => finish(&endpoint, answer, settings.deadline).await,
+            Ok(answer) => finish(&endpoint, answer, settings.deadline.max(PATIENCE)).await,
             Err(error) => Err(error),
         };
         reports.push(EndpointReport { origin: endpoint.origin, uri: endpoint.uri, found });
