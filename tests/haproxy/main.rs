@@ -10,6 +10,7 @@
 
 mod change;
 mod config;
+mod injection;
 mod life;
 mod loss;
 mod preflight;

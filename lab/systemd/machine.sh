@@ -1,0 +1,140 @@
+# The machine: the namespaces' world, the container, the cloud, and words for steps. Sourced by run.sh.
+# shellcheck shell=bash
+
+work=/mnt/systemd
+root=$work/root
+lab=$work/lab
+address=10.20.20.11
+service=http://$address
+
+say() { printf '\033[1m%s\033[0m\n' "test-systemd: $*"; }
+
+# What is known when something went wrong. Whoever reads it has nothing else: the machine is gone by then.
+fail() {
+    say "FAILED in step ${step_name:-start}: $*"
+    {
+        in_machine systemctl --no-pager --full status 'lbsidecar*' || true
+        in_machine journalctl --no-pager -b -o short-monotonic -u 'lbsidecar*' -n 60 || true
+        in_machine lbsidecar status || true
+        tail -n 15 "$work/cloud.log" "$work/console.log" || true
+    } 2>&1 | tail -n 150
+    exit 1
+}
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+set -E
+
+step() {
+    step_name=$1
+    local begin=$SECONDS
+    "step_$1"
+    say "$1: $((SECONDS - begin)) s"
+}
+
+# until_true SECONDS WHAT COMMAND…: tries until the command succeeds.
+until_true() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $end ] || fail "not in time: $what"
+        sleep 0.2
+    done
+}
+
+# The container's first process.
+init() {
+    local pid
+    for pid in $(pgrep -x systemd); do
+        if [ "$(readlink "/proc/$pid/ns/pid")" != "$(readlink /proc/self/ns/pid)" ] &&
+            grep -q '^NSpid:.*\s1$' "/proc/$pid/status"; then
+            echo "$pid"
+            return
+        fi
+    done
+    return 1
+}
+
+# Runs a command in the container, as root of a login shell would.
+in_machine() {
+    local pid
+    pid=$(init) || return 1
+    nsenter -t "$pid" -m -p -n -u -i -C env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        HOME=/root LANG=C.UTF-8 TERM=dumb SYSTEMD_PAGER= "$@" </dev/null
+}
+
+machine_up() {
+    mount --make-rprivate /
+    mount -t tmpfs none /mnt
+    mount -t tmpfs none /run
+    mkdir -p "$work"/{up,overlay,root,libvirt} "$lab" /run/libvirt /run/netns
+    mount -t overlay overlay -o "lowerdir=/,upperdir=$work/up,workdir=$work/overlay" "$root"
+    # Of this machine nothing shall start but what a plain installation starts.
+    rm -rf "$root"/etc/systemd/system/multi-user.target.wants "$root"/etc/lbsidecar "$root"/var/lib/lbsidecar
+    rm -rf "$root"/var/log/journal "$root"/etc/machine-id "$root"/etc/systemd/system/lbsidecar*
+    mkdir -p "$root"/etc/systemd/system/multi-user.target.wants "$root"/var/log/journal
+    : >"$root/etc/machine-id"
+    ln -s /lib/systemd/system/libvirtd.service "$root/etc/systemd/system/multi-user.target.wants/"
+    # Guests are the cloud's to start and stop.
+    ln -sf /dev/null "$root/etc/systemd/system/libvirt-guests.service"
+    # Here root alone may make taps, and there are no control groups for machines.
+    cat >"$root/etc/libvirt/qemu.conf" <<'CONF'
+user = "+0"
+group = "+0"
+dynamic_ownership = 0
+remember_owner = 0
+security_driver = "none"
+namespaces = []
+cgroup_controllers = []
+stdio_handler = "file"
+CONF
+    ip link set lo up
+    # Stands for the way to the Internet.
+    ip link add uplink0 type veth peer name internet
+    ip link set uplink0 up
+
+    SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit \
+        --capability=all --bind=/dev/net/tun --bind="$lab" --bind="$work/libvirt:/run/libvirt" \
+        </dev/null >"$work/console.log" 2>&1 &
+    until_true 60 "the container's systemd runs" machine_runs
+    ln -s "$work/libvirt/libvirt-sock" /run/libvirt/libvirt-sock
+    until_true 30 "libvirt answers" in_machine virsh --connect qemu:///system list
+    "$bin/lbsidecar-lab" --dir "$lab" up --here --empty >"$work/cloud.log" 2>&1 &
+    until_true 60 "the cloud answers" test -S "$lab/control.sock"
+    eval "$("$bin/lbsidecar-lab" --dir "$lab" env | grep '^export OS_')"
+    say "a machine with systemd $(in_machine systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), libvirt and a cloud: ${SECONDS} s"
+}
+
+machine_runs() {
+    case $(in_machine systemctl is-system-running) in running | degraded) ;; *) return 1 ;; esac
+}
+
+# The cloud refuses every connection, or answers again.
+cloud_down() {
+    nft -f - <<'RULES'
+table inet cloud_down {
+    chain input { type filter hook input priority 0; tcp dport { 5000, 8774, 9292, 9696 } reject with tcp reset; }
+}
+RULES
+}
+cloud_back() { nft delete table inet cloud_down; }
+
+# Counted load from the clients' namespace, until load_end, which fails when a request was lost.
+load_begin() {
+    ip netns exec client "$bin/lbsidecar" load --url "$service/" --rate 60 --connections 12 --duration 15m --expect-no-loss \
+        --output json >"$work/load.json" 2>"$work/load.log" &
+    load=$!
+}
+load_end() {
+    local code=0
+    # Ctrl-C ends a load with its account.
+    kill -INT "$load"
+    wait "$load" || code=$?
+    [ $code = 0 ] || fail "load ended with $code: $(tail -c 1500 "$work/load.json") $(tail -n 5 "$work/load.log")"
+    say "  $(jq -r '"\(.sent) requests, \(.total.lost // .lost // 0) lost"' "$work/load.json")"
+}
+
+property() { in_machine systemctl show --value --property="$2" "$1"; }
+active() { [ "$(property "$1" ActiveState)" = active ]; }
+status() { in_machine lbsidecar status --output json; }
+serving() { [ "$(status | jq '[.members[] | select(.state == "serving")] | length')" = "$1" ] && idle; }
+idle() { status | jq -e '.transition == null' >/dev/null; }
+answers() { curl -sf -m 2 "$service/" >/dev/null; }

@@ -1,0 +1,257 @@
+# The story, step by step. Sourced by run.sh.
+# shellcheck shell=bash
+
+daemon=lbsidecar@default.service
+haproxy=lbsidecar-haproxy@default.service
+plug=lbsidecar-plug@default.service
+password=$'S3cret-of-the-page'
+
+step_installs() {
+    cp "$deb" "$lab/lbsidecar.deb"
+    in_machine dpkg -i "$lab/lbsidecar.deb" >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
+    # Nothing is enabled or started.
+    [ "$(in_machine systemctl is-enabled lbsidecar@default || true)" = disabled ]
+    [ -z "$(in_machine systemctl list-units --all --plain --no-legend 'lbsidecar*')" ]
+    [ "$(in_machine stat -c '%U %a' /var/lib/lbsidecar /run/lbsidecar | sort -u)" = "lbsidecar 755" ]
+    in_machine grep -q config.toml /var/lib/dpkg/info/lbsidecar.conffiles
+    in_machine test -s /usr/share/man/man1/lbsidecar-plug.1.gz
+    in_machine grep -q LGPL-2.1 /usr/share/doc/lbsidecar/copyright
+    in_machine bash -c '. /usr/share/bash-completion/completions/lbsidecar && complete -p lbsidecar' >/dev/null
+    in_machine systemd-analyze verify /usr/lib/systemd/system/lbsidecar{,-haproxy,-plug}@.service
+}
+
+step_serves() {
+    in_machine tee /etc/lbsidecar/clouds.yaml >/dev/null </dev/null
+    cat >"$root/etc/lbsidecar/clouds.yaml" <<YAML
+clouds:
+  openstack:
+    auth:
+      auth_url: $OS_AUTH_URL
+      username: $OS_USERNAME
+      password: $OS_PASSWORD
+      project_name: $OS_PROJECT_NAME
+      user_domain_name: Default
+      project_domain_name: Default
+    region_name: $OS_REGION_NAME
+YAML
+    chmod 600 "$root/etc/lbsidecar/clouds.yaml"
+    mkdir -p "$root/etc/lbsidecar/config.d" "$root/etc/credstore"
+    cat >"$root/etc/lbsidecar/config.d/lab.toml" <<'TOML'
+[policy]
+cooldown_up = "5s"
+cooldown_down = "15m"
+[transition]
+ramp_step = "1s"
+[guards]
+max_cpu_pressure = 100
+max_steal = 100
+reserve_memory_mib = 64
+[haproxy]
+check_path = "/healthz"
+TOML
+    (umask 077 && echo "$password" >"$root/etc/credstore/lbsidecar-default-stats-password")
+    in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar provision --flavor m1.nano \
+        >"$work/provision.log" 2>&1 || fail "$(tail -n 20 "$work/provision.log")"
+    until_true 60 "the base answers at its floating IP" answers
+    in_machine systemctl enable --now --no-block lbsidecar@default lbsidecar-haproxy@default lbsidecar-plug@default 2>/dev/null
+    until_true 60 "$daemon is active" active $daemon
+    active $haproxy
+    active $plug
+    until_true 30 "the base serves through HAProxy" serving 1
+    # Neither runs as root; the daemon has no capability, HAProxy one; HAProxy is in the pool's network, the daemon is not.
+    local pid
+    pid=$(property $daemon MainPID)
+    [ "$(in_machine stat -c %U "/proc/$pid")" = lbsidecar ]
+    in_machine grep -qx 'CapBnd:\s0*' "/proc/$pid/status"
+    in_machine grep -qx 'CapEff:\s0*' "/proc/$pid/status"
+    pid=$(property $haproxy MainPID)
+    [ "$(in_machine stat -c %U "/proc/$pid")" = lbsidecar ]
+    [ "$(in_machine ip netns identify "$pid")" = lbsidecar-default ]
+    [ "$(in_machine lbsidecar --version)" = "$("$bin/lbsidecar" --version)" ]
+    property $daemon StatusText | grep -q .
+    say "  status: $(property $daemon StatusText)"
+    in_machine curl -sf -o /dev/null -u "lbsidecar:$password" --unix-socket /run/lbsidecar/default/stats.sock http://x/stats
+}
+
+step_scales_out() {
+    load_begin
+    in_machine lbsidecar scale-out >/dev/null
+    until_true 90 "the clone serves" serving 2
+    load_end
+}
+
+# HAProxy's master, and the phase before, are the same after something was done to the daemon.
+unharmed() {
+    [ "$(property $haproxy MainPID)" = "$haproxy_pid" ] || fail "HAProxy was started anew"
+    until_true 30 "two members serve" serving 2
+}
+
+step_restarts() {
+    haproxy_pid=$(property $haproxy MainPID)
+    load_begin
+    in_machine systemctl restart lbsidecar@default
+    unharmed
+    # Its stop and start with a cloud that refuses every call: it resumes from its state.
+    cloud_down
+    in_machine systemctl restart lbsidecar@default
+    active $daemon
+    sleep 2
+    cloud_back
+    unharmed
+    load_end
+}
+
+step_is_killed() {
+    local before
+    before=$(property $daemon MainPID)
+    load_begin
+    in_machine systemctl kill --signal=KILL lbsidecar@default
+    until_true 30 "systemd starts the daemon again" again "$before"
+    unharmed
+    load_end
+}
+again() { active $daemon && [ "$(property $daemon MainPID)" != "$1" ]; }
+
+step_is_watched() {
+    # Not half a minute for a test.
+    mkdir -p "$root/etc/systemd/system/$daemon.d"
+    printf '[Service]\nWatchdogSec=6\n' >"$root/etc/systemd/system/$daemon.d/watchdog.conf"
+    in_machine systemctl daemon-reload
+    in_machine systemctl restart lbsidecar@default
+    local before
+    before=$(property $daemon MainPID)
+    # Its own sign of life is enough: a whole period passes.
+    sleep 8
+    [ "$(property $daemon MainPID)" = "$before" ]
+    load_begin
+    in_machine systemctl kill --signal=STOP lbsidecar@default
+    until_true 40 "the watchdog ends a daemon that hangs" again "$before"
+    in_machine journalctl -b --no-pager -u lbsidecar@default | grep -q 'Watchdog timeout'
+    unharmed
+    load_end
+    rm -r "$root/etc/systemd/system/$daemon.d"
+    in_machine systemctl daemon-reload
+    in_machine systemctl restart lbsidecar@default
+    unharmed
+}
+
+step_reloads() {
+    printf '[policy]\nhigh = 77\nsample = "2s"\n' >"$root/etc/lbsidecar/config.d/z.toml"
+    in_machine systemctl reload lbsidecar@default
+    until_true 10 "what may change live has changed" threshold 77
+    active $daemon
+    in_machine journalctl -b --no-pager -u lbsidecar@default | grep -q 'policy.sample' || fail "what waits for a restart is not named"
+    rm "$root/etc/lbsidecar/config.d/z.toml"
+    in_machine systemctl reload lbsidecar@default
+    until_true 10 "and back" threshold 60
+}
+threshold() { status | jq -e ".decision.high == $1" >/dev/null; }
+
+step_upgrades() {
+    local before
+    before=$(property $daemon MainPID)
+    cp "$newer" "$lab/lbsidecar.deb"
+    load_begin
+    in_machine dpkg -i "$lab/lbsidecar.deb" >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
+    again "$before"
+    unharmed
+    load_end
+    in_machine dpkg-query -W lbsidecar | grep -q 'next'
+}
+
+step_hands_over() {
+    load_begin
+    in_machine lbsidecar handover >/dev/null
+    # In the midst of it the daemon is killed once more.
+    until_true 30 "the handover is under way" handover_at
+    in_machine systemctl kill --signal=KILL lbsidecar@default
+    until_true 90 "one member is left" serving 1
+    [ "$(status | jq -r '.members[].name')" = vm-test-clone ]
+    load_end
+}
+handover_at() { status | jq -e '.transition.kind == "handover"'; }
+
+step_keeps_secrets() {
+    local journal made secret
+    journal=$(in_machine journalctl -b --no-pager)
+    # A person who reads it finds what happened, in words.
+    grep -E 'lbsidecar\[[0-9]+\]: ' <<<"$journal" | grep -v 'systemd\[' >"$work/journal.log"
+    for words in 'scale-out' 'handover' 'HAProxy'; do
+        grep -q "$words" "$work/journal.log" || fail "the journal does not speak of $words"
+    done
+    ! grep -qE 'panicked|BUG' "$work/journal.log" || fail "the journal tells of a bug"
+    for secret in "$OS_PASSWORD" "$password"; do
+        made=$(
+            {
+                echo "$journal"
+                in_machine ps auxww
+                in_machine systemctl show 'lbsidecar*'
+                in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar config
+                in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar config --output json
+                in_machine lbsidecar status --output json
+                in_machine lbsidecar explain
+                # HAProxy reads the page's password from its file, whose owner alone may.
+                in_machine find /var/lib/lbsidecar /run/lbsidecar -type f ! -perm 600 -exec cat {} +
+                in_machine find /var/lib/lbsidecar /run/lbsidecar -type f ! -path '*/haproxy/haproxy.cfg*' -exec cat {} +
+                for unit in $daemon $haproxy; do in_machine cat "/proc/$(property $unit MainPID)/environ"; done
+            } 2>&1 | tr -d '\0' | grep -c -F -- "$secret" || true
+        )
+        [ "$made" = 0 ] || fail "a secret is shown $made times"
+    done
+    # Whoever is not of the service's group cannot even ask.
+    ! in_machine setpriv --reuid=nobody --regid=nogroup --clear-groups lbsidecar status >/dev/null 2>&1 || fail "nobody may ask"
+    ! in_machine setpriv --reuid=nobody --regid=nogroup --clear-groups cat /run/credentials/$daemon/clouds.yaml 2>/dev/null
+}
+
+step_reboots() {
+    in_machine lbsidecar host-nat enable --uplink uplink0 >/dev/null
+    in_machine lbsidecar host-nat status >/dev/null
+    local before guest begin
+    before=$(init)
+    guest=$(in_machine virsh list --name | head -n 1)
+    # As if the network were new at boot, too; and the cloud takes longer than we do.
+    nft flush ruleset
+    echo 0 >/proc/sys/net/ipv4/ip_forward
+    cloud_down
+    in_machine systemctl reboot || true
+    until_true 60 "the machine has rebooted" rebooted "$before"
+    # Nobody gives up, and nobody pretends.
+    sleep 5
+    ! active $plug || fail "the port is plugged without a cloud"
+    ! active $daemon || fail "the daemon is ready without HAProxy"
+    begin=$SECONDS
+    in_machine virsh start "$guest" >/dev/null
+    cloud_back
+    until_true 60 "$daemon is active" active $daemon
+    until_true 60 "the service answers" answers
+    until_true 30 "the clone serves" serving 1
+    say "  served $((SECONDS - begin)) s after the cloud came back"
+    local order unit
+    order=$(for unit in $plug $haproxy $daemon; do property "$unit" ActiveEnterTimestampMonotonic; done)
+    [ "$order" = "$(sort -n <<<"$order")" ] || fail "started in the wrong order: $order"
+    # Address translation is back, without anybody's hand.
+    in_machine lbsidecar host-nat status >/dev/null || fail "$(in_machine lbsidecar host-nat status)"
+}
+rebooted() { [ "$(init)" != "$1" ] && machine_runs; }
+
+step_is_removed() {
+    load_begin
+    in_machine dpkg -r lbsidecar >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
+    ! active $daemon || fail "the daemon still runs"
+    active $haproxy
+    answers
+    in_machine test -e /etc/lbsidecar/config.toml
+    load_end
+    in_machine dpkg -P lbsidecar >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
+    local left
+    left=$(
+        in_machine find /etc /usr /var /run -xdev -iname '*lbsidecar*' ! -path '/var/log/*' ! -path '/run/systemd/*' ! -path "$here/*"
+        in_machine getent passwd lbsidecar || true
+        in_machine pgrep -a haproxy | grep lbsidecar || true
+        in_machine systemctl list-units --all --plain --no-legend 'lbsidecar*'
+        nft list tables | grep lbsidecar || true
+        ip -o link | grep -E ' tap.*@' || true
+    )
+    [ -z "$left" ] || fail "left over after a purge: $left"
+    [ "$(cat /proc/sys/net/ipv4/ip_forward)" = 0 ]
+}
