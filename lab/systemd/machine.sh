@@ -4,8 +4,6 @@
 work=/mnt/systemd
 root=$work/root
 lab=$work/lab
-address=10.20.20.11
-service=http://$address
 
 say() { printf '\033[1m%s\033[0m\n' "test-systemd: $*"; }
 

@@ -21,7 +21,6 @@ step_installs() {
 }
 
 step_serves() {
-    in_machine tee /etc/lbsidecar/clouds.yaml >/dev/null </dev/null
     cat >"$root/etc/lbsidecar/clouds.yaml" <<YAML
 clouds:
   openstack:
@@ -52,6 +51,7 @@ TOML
     (umask 077 && echo "$password" >"$root/etc/credstore/lbsidecar-default-stats-password")
     in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar provision --flavor m1.nano \
         >"$work/provision.log" 2>&1 || fail "$(tail -n 20 "$work/provision.log")"
+    service=$(sed -n 's,^  curl \(http://[0-9.]*\)/$,\1,p' "$work/provision.log")
     until_true 60 "the base answers at its floating IP" answers
     in_machine systemctl enable --now --no-block lbsidecar@default lbsidecar-haproxy@default lbsidecar-plug@default 2>/dev/null
     until_true 60 "$daemon is active" active $daemon

@@ -1,15 +1,21 @@
-//! Where log lines go: to the journal with their fields when the journal takes standard error anyway, else to standard error.
+//! How log lines look: for the journal, when it takes standard error, as lines with their priority; else for people, or as JSON.
 
 use std::{
     env,
-    fmt::Debug,
+    fmt::{self, Debug},
     io::{self, IsTerminal},
     os::fd::AsFd,
 };
 
-use tracing::level_filters::LevelFilter;
-use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::{EnvFilter, Layer, Registry, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing::{Event, Level, Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
+    layer::SubscriberExt,
+    registry::LookupSpan,
+    reload,
+    util::SubscriberInitExt,
+};
 
 use super::settings::{LogFormat, LogSettings};
 
@@ -93,18 +99,36 @@ fn output(format: LogFormat) -> Output {
     let stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     match format {
         LogFormat::Json => stderr.json().flatten_event(true).with_current_span(false).boxed(),
-        LogFormat::Auto if journal_takes_stderr() => match tracing_journald::layer() {
-            Ok(journal) => journal.with_field_prefix(None).with_priority_mappings(priorities()).boxed(),
-            // The journal's own stamp is enough.
-            Err(_) => stderr.with_ansi(false).without_time().boxed(),
-        },
+        LogFormat::Auto if journal_takes_stderr() => stderr.with_ansi(false).event_format(ForJournal).boxed(),
         LogFormat::Auto | LogFormat::Text => stderr.with_ansi(colour()).boxed(),
     }
 }
 
-/// The journal's words for our levels, so that `journalctl -p info` shows what we call info.
-fn priorities() -> PriorityMappings {
-    PriorityMappings { info: Priority::Informational, debug: Priority::Debug, ..PriorityMappings::new() }
+/// One line: the priority in front as sd-daemon(3) has it, the message, and its fields, since `journalctl` shows nothing else. The
+/// journal has the time and the unit.
+struct ForJournal;
+
+impl<S, N> FormatEvent<S, N> for ForJournal
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 fn colour() -> bool {
@@ -121,7 +145,38 @@ fn journal_takes_stderr() -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    #[test]
+    fn a_line_for_the_journal_has_its_priority_and_its_fields() {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl io::Write for Lines {
+            fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(text)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_ansi(false)
+            .event_format(ForJournal)
+            .with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::info!(effect = "reload", elapsed_ms = 31, "effect ended");
+            tracing::warn!(reason = %"the cloud does not answer", "configuration");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(
+            text,
+            "<6>effect ended effect=\"reload\" elapsed_ms=31\n<4>configuration reason=the cloud does not answer\n"
+        );
+    }
 
     #[test]
     fn a_misspelt_level_is_told() {
