@@ -76,6 +76,10 @@ enum Verb {
     Status,
     /// End the lab
     Down,
+    /// Write the guests' kernel, initramfs and kernel arguments to a directory, as images for another cloud
+    ///
+    /// There the guest takes its address by DHCP, and its name, key and user data from the metadata service.
+    GuestImage { to: PathBuf },
     #[command(hide = true)]
     Story { settings: String },
     #[command(hide = true)]
@@ -138,6 +142,7 @@ fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Env => commands::env(&directory)?,
         Verb::Status => commands::status(&directory)?,
         Verb::Down => commands::down(&directory)?,
+        Verb::GuestImage { to } => up::guest_image(&to)?,
         Verb::Demo { wishes, publish } => {
             return demo::run(&directory, &wishes, &up::publications(&publish)?);
         }

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File},
     os::unix::{net::UnixStream, process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
@@ -19,7 +19,7 @@ use crate::{
     publish::Publication,
     space,
     world::{
-        guest::{Accelerator, Image, Kernel},
+        guest::{Accelerator, COMMAND_LINE, Image, Kernel},
         tools::run,
     },
 };
@@ -138,6 +138,18 @@ pub(super) fn prepare(
     let public_key = make_key(directory)?;
     directory.write_plan(&Plan { image, accelerator, public_key, publish: publications.to_vec(), seed })?;
     Ok(accelerator)
+}
+
+/// Writes what guests boot from, for another cloud.
+pub(super) fn guest_image(to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("failed to create {}", to.display()))?;
+    let kernel = Kernel::obtain(&cache()?)?;
+    Image::build(&kernel, &to.join("initrd"))?;
+    for (name, data) in [("vmlinuz", fs::read(&kernel.image)?), ("cmdline", COMMAND_LINE.into())] {
+        let path = to.join(name);
+        fs::write(&path, data).with_context(|| format!("failed to write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Says what is missing, all at once.

@@ -15,6 +15,8 @@ use crate::{cloud::driver::Boot, world::tools::run};
 /// The program that serves HTTP in the guest; it lies beside the lab's own.
 const SERVICE: &str = "lbsidecar-lab-guest";
 const INIT: &str = include_str!("init.sh");
+/// How a guest finds out who it is where the lab did not write it down.
+const DISCOVER: &str = include_str!("discover.sh");
 /// The SSH server, where distributions have it.
 const SSH_SERVERS: [&str; 2] = ["/usr/sbin/dropbear", "/usr/bin/dropbear"];
 /// Users that images have by custom; they are all root here.
@@ -57,6 +59,7 @@ impl Image {
         archive.file("etc/passwd", 0o644, USERS.as_bytes())?;
         archive.file("etc/group", 0o644, b"root:x:0:\n")?;
         archive.file("init", 0o755, INIT.as_bytes())?;
+        archive.file("discover", 0o644, DISCOVER.as_bytes())?;
         archive.file("etc/acpi/PWRF/00000080", 0o755, POWER_BUTTON.as_bytes())?;
         let busybox = ["/bin/busybox", "/usr/bin/busybox"]
             .iter()

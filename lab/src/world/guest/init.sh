@@ -7,8 +7,10 @@ mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 for pass in 1 2 3; do
     for module in /modules/*; do insmod "$module" 2>/dev/null && rm -f "$module"; done
 done
-hostname -F /etc/lab/hostname
 ip link set lo up
+# The lab writes who this guest is into its initramfs; in any other cloud the guest has to ask.
+[ -e /etc/lab/hostname ] || . /discover
+hostname -F /etc/lab/hostname
 card=0
 while read -r address gateway; do
     ip address add "$address" dev eth$card; ip link set eth$card up
