@@ -69,6 +69,9 @@ async fn cleanup(config: &Config, args: &CleanupArgs, store: Option<Store<State>
         return Err(Failure::new(Exit::Failure, "nothing was removed"));
     }
 
+    // Only while the port exists does Neutron say what it is plugged into.
+    let on_linuxbridge =
+        cloud.lb_port(pool).await.map_err(with::cloud_failed)?.is_some_and(|port| port.on_linuxbridge);
     let progress = Progress::new();
     let tell = |event| progress.event(event);
     let work = provision::remove(&cloud, &found, Pace::default(), &tell);
@@ -87,7 +90,7 @@ async fn cleanup(config: &Config, args: &CleanupArgs, store: Option<Store<State>
         removed.left.iter().map(|(item, why)| format!("{item}: failed to {why}")).collect();
     for item in &removed.gone {
         if let Item::BalancerPort(port) = item
-            && let Err(error) = unplug(config, *port).await
+            && let Err(error) = unplug(config, *port, on_linuxbridge).await
         {
             failures.push(format!("the load balancer port's devices on this host: failed to {error}"));
         }
@@ -160,10 +163,10 @@ fn agreed(count: usize) -> Result<bool, Failure> {
 }
 
 /// Takes the port's devices off this host, where it was plugged.
-async fn unplug(config: &Config, port: PortId) -> Result<(), vip::VipError> {
+async fn unplug(config: &Config, port: PortId, on_linuxbridge: bool) -> Result<(), vip::VipError> {
     match &config.vip.mode {
         VipMode::Port { plug, netns } if Path::new("/run/netns").join(netns).exists() => {
-            vip::unplug(netns, port, plug).await
+            vip::unplug(netns, port, &plug.of_port(on_linuxbridge)).await
         }
         _ => Ok(()),
     }

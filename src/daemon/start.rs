@@ -380,7 +380,7 @@ fn spec_of(port: &LbPort, settings: &VipSettings) -> Result<Option<PlugSpec>, Da
             DaemonError::Address(why, FailureKind::Permanent)
         })?,
         mtu: port.mtu,
-        plug: plug.clone(),
+        plug: plug.of_port(port.on_linuxbridge),
     }))
 }
 

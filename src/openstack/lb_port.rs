@@ -58,6 +58,8 @@ pub struct LbPort {
     pub gateway: Option<Ipv4Addr>,
     /// The network's MTU.
     pub mtu: u32,
+    /// Whether its host's switch is a Linux bridge, as Neutron has bound it.
+    pub on_linuxbridge: bool,
 }
 
 #[derive(Deserialize)]
@@ -182,6 +184,7 @@ impl Cloud {
                 IpAddr::V6(_) => None,
             }),
             mtu: network.mtu.unwrap_or(USUAL_MTU),
+            on_linuxbridge: port.vif_type.as_deref() == Some("bridge"),
         })
     }
 }

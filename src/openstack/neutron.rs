@@ -41,6 +41,9 @@ pub struct Port {
     /// The compute host that it is bound to, for administrators.
     #[serde(rename = "binding:host_id", default)]
     pub(super) host: Option<String>,
+    /// How that host connects it, for administrators: `ovs` (also with OVN), `bridge`, `unbound`, `binding_failed`, …
+    #[serde(rename = "binding:vif_type", default)]
+    pub(super) vif_type: Option<String>,
 }
 
 /// An address of a port.

@@ -47,3 +47,12 @@ pub enum Plug {
     /// A veth end named `tap<first 11 characters of the port id>`, which the linuxbridge agent plugs by itself.
     LinuxBridge,
 }
+
+impl Plug {
+    /// The same, for a port whose switch Neutron knows: an Open vSwitch may be installed, and need not even run, beside a Linux bridge
+    /// that is the one in use.
+    #[must_use]
+    pub fn of_port(&self, on_linuxbridge: bool) -> Self {
+        if *self == Self::Auto && on_linuxbridge { Self::LinuxBridge } else { self.clone() }
+    }
+}

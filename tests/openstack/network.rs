@@ -155,6 +155,7 @@ fn expected() -> LbPort {
         prefix: 24,
         gateway: Some("192.168.100.1".parse().unwrap()),
         mtu: 1450,
+        on_linuxbridge: false,
     }
 }
 
