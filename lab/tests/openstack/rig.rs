@@ -59,7 +59,9 @@ impl Pool {
     /// Starts the daemon and waits until the base serves through it.
     pub(crate) fn run(&mut self, flags: &[&str]) {
         self.start(flags);
-        self.wait_for("single", 1);
+        self.wait_until("the service address is ours", |view| {
+            view["phase"] == "single" && view["vip"]["where"] == "ours" && view["transition"].is_null()
+        });
         assert!(self.ask("/").starts_with(NAMES));
     }
 
@@ -170,11 +172,11 @@ impl Drop for Pool {
             eprintln!("the daemon's log:\n{}", log());
         }
         let output = lbsidecar(&["cleanup", "--network", "--snapshots", "--yes"]);
-        // What else is there was made by the test itself.
+        // HAProxy outlives the daemon. What else is there was made by the test itself.
         let _ = in_rig(&[
             "sh",
             "-c",
-            "rm -rf /var/lib/lbsidecar/default; openstack server list -f value -c ID | xargs -r openstack server delete --wait",
+            "kill $(cat /run/lbsidecar/default/haproxy.pid); rm -rf /var/lib/lbsidecar/default; openstack server list -f value -c ID | xargs -r openstack server delete --wait",
         ]);
         if !thread::panicking() {
             assert!(output.status.success(), "{}", text(&output));
