@@ -119,10 +119,12 @@ impl Machine {
                 })
             }
             Command::Resume => {
-                let was = (self.state.hold.take().is_some(), self.state.breaker.open, self.state.released);
+                let elsewhere = matches!(self.view.vip, Some(VipSeen::Elsewhere(_)));
+                let comes_back = self.state.released || (elsewhere && self.state.vip_taken);
+                let was = (self.state.hold.take().is_some(), self.state.breaker.open, comes_back);
                 self.state.breaker = Breaker::default();
                 self.state.released = false;
-                if let Some(VipSeen::Elsewhere(_)) = &self.view.vip {
+                if elsewhere {
                     // The operator wants it with us again; from a stranger it is still not taken.
                     self.state.vip_taken = false;
                 }
@@ -130,7 +132,10 @@ impl Machine {
                 self.new_runs();
                 self.state.note(now, "resume", "deciding again");
                 Ok(match was {
-                    (_, _, true) => "deciding again; the service address is taken back".to_owned(),
+                    (_, _, true) => {
+                        "deciding again; the service address is taken back, unless a stranger has it"
+                            .to_owned()
+                    }
                     (_, true, _) => "deciding again; the breaker is closed".to_owned(),
                     (true, false, false) => "deciding again".to_owned(),
                     (false, false, false) => "nothing was on hold".to_owned(),

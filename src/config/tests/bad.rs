@@ -153,14 +153,14 @@ fn a_variable_that_sets_nothing_is_doubted() {
 #[test]
 fn a_file_that_was_named_must_be_there() {
     let mut machine = Machine::new();
-    assert_eq!(machine.bad("--clone c --config gone.toml"), "/work/gone.toml: there is no such file");
-    machine.file("work/here.toml", 0o644, "pool.clone = 'here'\n");
+    assert_eq!(machine.bad("--clone c --config gone.toml"), "/srv/gone.toml: there is no such file");
+    machine.file("srv/here.toml", 0o644, "pool.clone = 'here'\n");
     assert_eq!(machine.good("--config here.toml").core.clone, "here");
-    fs::write(machine.path("work/here.toml"), b"\xff").unwrap();
-    assert_eq!(machine.bad("--clone c --config here.toml"), "/work/here.toml: it is not text in UTF-8");
+    fs::write(machine.path("srv/here.toml"), b"\xff").unwrap();
+    assert_eq!(machine.bad("--clone c --config here.toml"), "/srv/here.toml: it is not text in UTF-8");
     assert_eq!(
         machine.set("LBSIDECAR_CONFIG", "gone.toml").bad("--clone c"),
-        "/work/gone.toml: there is no such file"
+        "/srv/gone.toml: there is no such file"
     );
 }
 
@@ -170,7 +170,7 @@ fn places_are_known_whatever_else_is_wrong() {
     machine.toml("[pool]\nname = 'web'\nbase = 5\n[nonsense]\nx = 1\n");
     let of = |machine: &Machine, line: &str| places(&flags(line).places, &machine.env);
     let found = of(&machine, "--run-dir run").unwrap();
-    assert_eq!((found.pool.as_str(), found.run_dir), ("web", machine.path("work/run/web")));
+    assert_eq!((found.pool.as_str(), found.run_dir), ("web", machine.path("srv/run/web")));
     let wrong = of(&machine, "--pool Web").unwrap_err().to_string();
     assert!(wrong.contains("--pool: pool.name = \"Web\""), "{wrong}");
     let wrong = of(machine.toml("nonsense"), "").unwrap_err().to_string();

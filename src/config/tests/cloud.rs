@@ -55,7 +55,7 @@ fn variables_are_enough() {
         ("admin", "hush", &default, &Project::Name("admin".into(), default.clone()))
     );
     machine
-        .file("work/ca.pem", 0o644, "")
+        .file("srv/ca.pem", 0o644, "")
         .set("OS_USER_DOMAIN_NAME", "Users")
         .set("OS_PROJECT_ID", "p1")
         .set("OS_REGION_NAME", "r1")
@@ -64,7 +64,7 @@ fn variables_are_enough() {
     let found = cloud(&machine, "");
     assert_eq!(password(&found), ("admin", "hush", &Domain::Name("Users".into()), &Project::Id("p1".into())));
     assert_eq!((found.interface.as_str(), found.region.as_deref()), ("admin", Some("r1")));
-    assert_eq!(found.tls, Tls::CaFile(machine.path("work/ca.pem")));
+    assert_eq!(found.tls, Tls::CaFile(machine.path("srv/ca.pem")));
     assert_eq!(cloud(machine.set("OS_INSECURE", "True"), "").tls, Tls::Insecure);
 }
 
@@ -83,7 +83,7 @@ fn a_cloud_is_taken_by_name_from_the_first_file_that_is_there() {
 
     machine.file("home/ann/.config/openstack/clouds.yaml", 0o600, &CLOUDS.replace("one:5000", "home:5000"));
     assert_eq!(cloud(machine.set("OS_CLOUD", "one"), "").auth_url, "https://home:5000/v3");
-    machine.file("work/clouds.yaml", 0o600, &CLOUDS.replace("one:5000", "here:5000"));
+    machine.file("srv/clouds.yaml", 0o600, &CLOUDS.replace("one:5000", "here:5000"));
     assert_eq!(cloud(&machine, "").auth_url, "https://here:5000/v3");
     machine.file("creds/clouds.yaml", 0o400, &CLOUDS.replace("one:5000", "creds:5000"));
     assert_eq!(
@@ -96,18 +96,18 @@ fn a_cloud_is_taken_by_name_from_the_first_file_that_is_there() {
         "https://named:5000/v3"
     );
 
-    machine.file("work/ca.pem", 0o644, "");
+    machine.file("srv/ca.pem", 0o644, "");
     let two = cloud(&machine, "--os-cloud two");
     assert!(matches!(&two.credentials, Credentials::ApplicationCredential { id, secret }
         if id == "0123" && secret.expose_secret() == "hush-too"));
-    assert_eq!(two.tls, Tls::CaFile(machine.path("work/ca.pem")));
+    assert_eq!(two.tls, Tls::CaFile(machine.path("srv/ca.pem")));
     assert!(!format!("{one:?} {two:?}").contains("hush"));
 }
 
 #[test]
 fn our_own_keys_and_the_way_there_stand_above_the_file() {
     let mut machine = Machine::bare();
-    machine.file("work/clouds.yaml", 0o600, CLOUDS).set("OS_REGION_NAME", "r2").set("OS_PASSWORD", "other");
+    machine.file("srv/clouds.yaml", 0o600, CLOUDS).set("OS_REGION_NAME", "r2").set("OS_PASSWORD", "other");
     let one = cloud(&machine, "--os-cloud one");
     assert_eq!((one.region.as_deref(), password(&one).1), (Some("r2"), "hush"));
     machine.toml("[cloud]\nregion = 'r3'\ninterface = 'admin'\ninsecure = false\ntimeout = '5s'\n");
@@ -155,7 +155,7 @@ fn certificates_are_unchecked_only_on_a_clear_word() {
         ("verify: ''", Tls::System),
     ] {
         let mut machine = Machine::bare();
-        machine.file("work/clouds.yaml", 0o600, &CLOUDS.replace("verify: false", word));
+        machine.file("srv/clouds.yaml", 0o600, &CLOUDS.replace("verify: false", word));
         assert_eq!(cloud(&machine, "--os-cloud one").tls, tls, "{word}");
     }
 }
@@ -172,14 +172,14 @@ fn without_a_name_the_only_cloud_or_microstacks_is_taken() {
         "/var/snap/microstack/common/etc/microstack.rc: it holds a secret and every user of this machine may read it: \
          chmod 600 /var/snap/microstack/common/etc/microstack.rc"
     );
-    machine.file("work/clouds.yaml", 0o600, CLOUDS);
+    machine.file("srv/clouds.yaml", 0o600, CLOUDS);
     assert_eq!(
         machine.bad("--clone c"),
-        "/work/clouds.yaml has several clouds (one, two): choose one by --os-cloud, OS_CLOUD or cloud.name"
+        "/srv/clouds.yaml has several clouds (one, two): choose one by --os-cloud, OS_CLOUD or cloud.name"
     );
-    machine.file("work/clouds.yaml", 0o600, &CLOUDS.replace("  one:", "  openstack:"));
+    machine.file("srv/clouds.yaml", 0o600, &CLOUDS.replace("  one:", "  openstack:"));
     assert_eq!(cloud(&machine, "").auth_url, "https://one:5000/v3");
-    machine.file("work/clouds.yaml", 0o600, CLOUDS.split("  two:").next().unwrap());
+    machine.file("srv/clouds.yaml", 0o600, CLOUDS.split("  two:").next().unwrap());
     assert_eq!(cloud(&machine, "").auth_url, "https://one:5000/v3");
     machine
         .set("OS_AUTH_URL", "http://x")
@@ -192,7 +192,7 @@ fn without_a_name_the_only_cloud_or_microstacks_is_taken() {
 #[test]
 fn what_is_missing_or_lies_open_is_told() {
     let with = |text: &str, mode: u32, line: &str| {
-        Machine::bare().file("work/clouds.yaml", mode, text).bad(&format!("--clone c {line}"))
+        Machine::bare().file("srv/clouds.yaml", mode, text).bad(&format!("--clone c {line}"))
     };
     let edit = |from: &str, to: &str| {
         assert!(CLOUDS.contains(from));
@@ -201,54 +201,54 @@ fn what_is_missing_or_lies_open_is_told() {
     for (told, expected) in [
         (
             with(CLOUDS, 0o644, "--os-cloud one"),
-            "/work/clouds.yaml: it holds a secret and every user of this machine may read it: chmod 600 /work/clouds.yaml",
+            "/srv/clouds.yaml: it holds a secret and every user of this machine may read it: chmod 600 /srv/clouds.yaml",
         ),
         (
             with(CLOUDS, 0o600, "--os-cloud three"),
-            "--os-cloud: cloud \"three\": /work/clouds.yaml has no such cloud: it has one, two",
+            "--os-cloud: cloud \"three\": /srv/clouds.yaml has no such cloud: it has one, two",
         ),
         (
             with("clouds: {}", 0o600, "--os-cloud x"),
-            "--os-cloud: cloud \"x\": /work/clouds.yaml has no such cloud: it has none",
+            "--os-cloud: cloud \"x\": /srv/clouds.yaml has no such cloud: it has none",
         ),
         (
             with("clouds:\n  one: [", 0o600, "--os-cloud x"),
-            "/work/clouds.yaml:2: this is not YAML that can be read",
+            "/srv/clouds.yaml:2: this is not YAML that can be read",
         ),
         (
             with(&edit("username: ann", "username:"), 0o600, "--os-cloud one"),
-            "cloud \"one\" in /work/clouds.yaml: auth.username is missing",
+            "cloud \"one\" in /srv/clouds.yaml: auth.username is missing",
         ),
         (
             with(&edit("username: ann", "user_id: x"), 0o600, "--os-cloud one"),
-            "cloud \"one\" in /work/clouds.yaml: auth.username is missing\n\
-             cloud \"one\" in /work/clouds.yaml: auth.user_id is not understood: give the user's name and domain",
+            "cloud \"one\" in /srv/clouds.yaml: auth.username is missing\n\
+             cloud \"one\" in /srv/clouds.yaml: auth.user_id is not understood: give the user's name and domain",
         ),
         (
             with(&edit("password: hush", "password: 0123"), 0o600, "--os-cloud one"),
-            "cloud \"one\" in /work/clouds.yaml: password looks like a number to YAML: put it in quotes",
+            "cloud \"one\" in /srv/clouds.yaml: password looks like a number to YAML: put it in quotes",
         ),
         (
             with(&edit("https://one", "one"), 0o600, "--os-cloud one"),
-            "cloud \"one\" in /work/clouds.yaml: auth.auth_url = \"one:5000/v3\": it must begin with https:// or http://",
+            "cloud \"one\" in /srv/clouds.yaml: auth.auth_url = \"one:5000/v3\": it must begin with https:// or http://",
         ),
         (
             with(&edit("internalURL", "secret"), 0o600, "--os-cloud one"),
-            "cloud \"one\" in /work/clouds.yaml: interface = \"secret\": use public, internal or admin",
+            "cloud \"one\" in /srv/clouds.yaml: interface = \"secret\": use public, internal or admin",
         ),
         (
             with(&edit("v3applicationcredential", "v3oidc"), 0o600, "--os-cloud two"),
-            "cloud \"two\" in /work/clouds.yaml: auth_type = \"v3oidc\" is not understood: use password or v3applicationcredential \
+            "cloud \"two\" in /srv/clouds.yaml: auth_type = \"v3oidc\" is not understood: use password or v3applicationcredential \
              (`openstack application credential create lbsidecar` makes one)\n\
-             cloud \"two\" in /work/clouds.yaml: cacert = \"/work/ca.pem\": there is no such file",
+             cloud \"two\" in /srv/clouds.yaml: cacert = \"/srv/ca.pem\": there is no such file",
         ),
         (
             Machine::bare().set("OS_CLOUD", "x").bad("--clone c"),
-            "OS_CLOUD: cloud \"x\": no clouds.yaml was found: looked for /work/clouds.yaml, /etc/openstack/clouds.yaml",
+            "OS_CLOUD: cloud \"x\": no clouds.yaml was found: looked for /srv/clouds.yaml, /etc/openstack/clouds.yaml",
         ),
         (
             Machine::bare().set("OS_CLIENT_CONFIG_FILE", "gone.yaml").bad("--clone c"),
-            "/work/gone.yaml: there is no such file",
+            "/srv/gone.yaml: there is no such file",
         ),
         (
             Machine::bare().set("OS_AUTH_URL", "https://x").set("OS_USERNAME", "").bad("--clone c"),
@@ -263,9 +263,9 @@ fn what_is_missing_or_lies_open_is_told() {
         (
             Machine::bare()
                 .toml("cloud.openrc = 'rc'")
-                .file("work/rc", 0o600, "read -sr OS_PASSWORD_INPUT\nexport OS_PASSWORD=$OS_PASSWORD_INPUT\n")
+                .file("srv/rc", 0o600, "read -sr OS_PASSWORD_INPUT\nexport OS_PASSWORD=$OS_PASSWORD_INPUT\n")
                 .bad("--clone c"),
-            "/work/rc:2: OS_PASSWORD: its value is worked out or asked for by a shell, which is not run here: source the file before, or use clouds.yaml",
+            "/srv/rc:2: OS_PASSWORD: its value is worked out or asked for by a shell, which is not run here: source the file before, or use clouds.yaml",
         ),
     ] {
         assert_eq!(told, expected);

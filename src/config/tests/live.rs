@@ -87,13 +87,13 @@ fn a_password_of_the_operators_is_used_when_it_is_kept_well() {
         (
             0o644,
             "s3cret!",
-            "/work/pw: it holds a secret and every user of this machine may read it: chmod 600 /work/pw",
+            "/srv/pw: it holds a secret and every user of this machine may read it: chmod 600 /srv/pw",
         ),
         (0o600, "", "it must hold one line"),
         (0o600, "two\nlines\n", "it must hold one line"),
         (0o600, "quo\"te", "it must hold one line"),
     ] {
-        machine.file("work/pw", mode, text);
+        machine.file("srv/pw", mode, text);
         match machine.load("") {
             Ok(loaded) => {
                 assert_eq!(told, "", "{text:?}");

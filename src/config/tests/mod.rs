@@ -40,7 +40,7 @@ impl Machine {
     /// Without any cloud.
     pub(super) fn bare() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let directory = root.path().join("work");
+        let directory = root.path().join("srv");
         fs::create_dir_all(&directory).unwrap();
         fs::create_dir_all(root.path().join("etc/lbsidecar")).unwrap();
         let env = Env { variables: Default::default(), root: root.path().to_owned(), directory };
@@ -219,7 +219,7 @@ fn all_mistakes_are_told_at_once() {
   LBSIDECAR_POLICY_WARM_UP: policy.warm_up = "soon": not a duration: write it as "5s", "1m 30s" or "2h"
   --min-down: policy.min_down = "-1": not a whole number from 1 to 4294967295
   pool.clone: it is not set: give it by --clone, LBSIDECAR_POOL_CLONE, or clone in [pool] of the configuration file
-  no cloud is configured: OS_CLOUD and OS_AUTH_URL are not set, cloud.name is not set, and there is none of /work/clouds.yaml, /etc/openstack/clouds.yaml, /var/snap/microstack/common/etc/microstack.rc: source an openrc file, or make a clouds.yaml and name a cloud of it by --os-cloud"#
+  no cloud is configured: OS_CLOUD and OS_AUTH_URL are not set, cloud.name is not set, and there is none of /srv/clouds.yaml, /etc/openstack/clouds.yaml, /var/snap/microstack/common/etc/microstack.rc: source an openrc file, or make a clouds.yaml and name a cloud of it by --os-cloud"#
     );
 }
 
