@@ -102,6 +102,8 @@ struct World {
     inbox: Vec<Event>,
     log: Vec<String>,
     refuse: Option<String>,
+    /// Nova takes a DELETE and does not carry it out.
+    stuck: bool,
 }
 
 impl World {
@@ -123,6 +125,7 @@ impl World {
             inbox: Vec::new(),
             log: Vec::new(),
             refuse: None,
+            stuck: false,
         }
     }
 
@@ -215,7 +218,11 @@ impl World {
                 Effect::Delete(id) => {
                     let listed = self.lb.servers.iter().any(|s| s.name.as_str().ends_with(&id.short()));
                     assert!(!listed, "deleted while HAProxy lists it");
-                    self.cloud.get_mut(&id).unwrap().status = ServerStatus::Deleted;
+                    let facts = self.cloud.get_mut(&id).unwrap();
+                    facts.task_state = Some("deleting".into());
+                    if !self.stuck {
+                        facts.status = ServerStatus::Deleted;
+                    }
                     self.cpu.remove(&id);
                     Outcome::Done
                 }
@@ -354,4 +361,37 @@ fn the_operator_scales_out_hands_over_aborts_and_holds() {
     world.until("called off", 60, |w| w.phase() == Phase::Balanced);
     say(&mut world, Command::Release).unwrap();
     world.until("released", 60, |w| matches!(w.vip, VipSeen::Elsewhere(_)));
+}
+
+#[test]
+fn a_locked_base_is_not_handed_over_and_that_is_said() {
+    let mut world = World::new();
+    world.load(90.0);
+    world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+    world.cloud.values_mut().find(|facts| facts.name == "vm-test").unwrap().locked = true;
+    world.load(10.0);
+    world.until("said", 400, |w| {
+        w.machine.view.decisions.back().is_some_and(|d| d.reason.contains("vm-test is locked"))
+    });
+    assert_eq!(world.phase(), Phase::Balanced);
+    assert!(!world.log.iter().any(|effect| effect == "delete"));
+}
+
+#[test]
+fn a_deletion_that_nova_does_not_finish_is_said_and_nothing_else_is_begun() {
+    let mut world = World::new();
+    world.stuck = true;
+    world.load(90.0);
+    world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+    world.load(10.0);
+    world.until("said", 1500, |w| {
+        w.machine.alarms(w.now).iter().any(|a| a.contains("does not finish the deletion"))
+    });
+    assert_eq!(world.log.iter().filter(|effect| *effect == "delete").count(), 1);
+    assert_eq!(world.lb.servers.len(), 1, "it is out of HAProxy");
+    world.load(90.0);
+    for _ in 0..400 {
+        world.step();
+    }
+    assert_eq!(world.log.iter().filter(|effect| *effect == "create").count(), 1, "it still counts");
 }

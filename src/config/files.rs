@@ -93,17 +93,20 @@ fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Vec<Entry> {
         path: path.to_owned(),
         line: 1 + text.bytes().take(span.start).filter(|byte| *byte == b'\n').count(),
     };
+    let mut broken = Vec::new();
     for error in &errors {
-        let why = format!("this is not TOML: {}", error.message());
-        problems.push(Problem::of(Some(at(error.span().unwrap_or_default())), "", why));
+        let origin = at(error.span().unwrap_or_default());
+        // What follows from a mistake, on the same line, is not worth a message of its own.
+        if broken.last() != Some(&origin) {
+            let why = format!("this is not TOML: {}", error.message());
+            problems.push(Problem::of(Some(origin.clone()), "", why));
+            broken.push(origin);
+        }
     }
     let mut entries = Vec::new();
     flatten("", table.get_ref(), &at, &mut entries);
-    if !errors.is_empty() {
-        // A guess at what a broken line meant is not worth a second message.
-        let broken: Vec<Origin> = errors.iter().map(|error| at(error.span().unwrap_or_default())).collect();
-        entries.retain(|entry| !broken.contains(&entry.origin));
-    }
+    // Nor is a guess at what a broken line meant.
+    entries.retain(|entry| !broken.contains(&entry.origin));
     entries.sort_by_key(|entry| match entry.origin {
         Origin::File { line, .. } => line,
         _ => 0,

@@ -1,9 +1,11 @@
 //! The way out: from full weight to gone, with a way back until the DELETE is sent.
 
+use std::time::Duration;
+
 use super::{
     cloud::ServerStatus,
     event::{Effect, Outcome},
-    ids::ServerId,
+    ids::{BackendName, ServerId},
     lb::LbAdmin,
     machine::{Machine, Turn},
     settings::DrainPolicy,
@@ -16,6 +18,8 @@ use super::{
 
 /// Observations without a session, in a row, before a member counts as empty.
 const ZEROS: u32 = 2;
+/// How long it may take until cut sessions are seen to be gone.
+const CUT_PAUSE: Duration = Duration::from_secs(1);
 /// Failed snapshots before the handover is called off.
 const SNAPSHOT_TRIES: u32 = 3;
 
@@ -49,7 +53,10 @@ impl Machine {
                     self.enter(now, Stage::Draining, "no old HAProxy worker is left: draining");
                     Turn::Again
                 }
-                Some(n) => self.waits_for(format!("waiting for {n} old HAProxy worker(s) to end")),
+                Some(n) => match self.dead_sessions(id) {
+                    Some(name) => Turn::Do(Effect::CutSessions(name), Purpose::Stage),
+                    None => self.waits_for(format!("waiting for {n} old HAProxy worker(s) to end")),
+                },
             },
             // Only reached when HAProxy drains it.
             Stage::Draining => {
@@ -128,6 +135,13 @@ impl Machine {
 
     pub(super) fn done_out(&mut self, now: Timestamp, transition: &Transition, outcome: Outcome) {
         match (&transition.stage, outcome) {
+            (Stage::Settling, Outcome::Done) => {
+                if let Some(transition) = &mut self.state.transition {
+                    // Until it is seen.
+                    transition.not_before = now.plus(CUT_PAUSE);
+                    transition.note = "the VM is off: its sessions were cut".to_owned();
+                }
+            }
             (Stage::Emptying { zeros, .. }, Outcome::Done) => {
                 self.enter(
                     now,
@@ -204,6 +218,9 @@ impl Machine {
 
     fn emptying(&mut self, now: Timestamp, transition: &Transition, id: ServerId, forced: bool) -> Turn {
         let settings = &self.settings.transition;
+        if !forced && let Some(name) = self.dead_sessions(id) {
+            return Turn::Do(Effect::CutSessions(name), Purpose::Stage);
+        }
         if now.since(transition.stage_since) < settings.drain_deadline {
             return Turn::Wait;
         }
@@ -220,6 +237,14 @@ impl Machine {
             },
             DrainPolicy::Force | DrainPolicy::Wait | DrainPolicy::Abort => Turn::Wait,
         }
+    }
+
+    /// The server whose sessions only wait for HAProxy's timeout, and their clients with them: its VM is off and answers nobody.
+    fn dead_sessions(&self, id: ServerId) -> Option<BackendName> {
+        let off = matches!(self.view.status(id), Some(ServerStatus::Shutoff | ServerStatus::Deleted));
+        let name = self.state.member(id).filter(|_| off)?.backend_name();
+        let seen = self.view.lb_server(&name)?;
+        (seen.sessions + seen.queued > 0).then_some(name)
     }
 
     /// Why a handover under way must not go on, if so: the survivors do not carry the service, or it is not known whether they do.

@@ -8,11 +8,12 @@
 //!
 //! - [`mod@run`]: the loop. - `start`: from a configuration to the loop. - `sources`: who tells what, how often.
 //! - `executor`: effects as calls. - `address`: the service address, Neutron's side and the host's. - `cloud`: our VMs as facts.
-//! - `publish`, `notify`: what is shown. - `clock`: the only clock.
+//! - `publish`, `notify`: what is shown. - `clock`: the only clock. - `crash`: death on order, in debug builds.
 
 mod address;
 mod clock;
 mod cloud;
+mod crash;
 mod executor;
 mod notify;
 mod publish;

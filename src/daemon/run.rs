@@ -10,7 +10,10 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{clock::SteadyClock, executor::Executor, notify::Notifier, publish::Publisher, sources::Focus};
+use super::{
+    clock::SteadyClock, crash::Place, executor::Executor, notify::Notifier, publish::Publisher,
+    sources::Focus,
+};
 use crate::{
     admin::AdminRequest,
     core::{
@@ -113,8 +116,11 @@ impl Loop {
         durable.held.extend(requests);
         if durable.saved.as_ref() != Some(&self.machine.state) {
             let now = self.clock.now();
+            let place = Place::of(&self.machine.state);
+            place.reached("before", "save");
             match self.store.save(&self.machine.state).await {
                 Ok(()) => {
+                    place.reached("after", "save");
                     if durable.failed.take().is_some() {
                         info!("the state can be saved again");
                     }
@@ -152,13 +158,17 @@ impl Loop {
     /// Begins an effect; its outcome comes back as an event, also when the code behind it panics.
     fn send_out(&self, Request { ticket, effect }: Request) {
         let (executor, sender) = (Arc::clone(&self.executor), self.sender.clone());
+        let place = Place::of(&self.machine.state);
         tokio::spawn(async move {
             let name = effect.name();
+            place.reached("before", name);
+            place.reached_soon("during", name);
             let task = tokio::spawn(async move { executor.execute(effect).await });
             let outcome = task.await.unwrap_or_else(|panic| {
                 error!(effect = name, %panic, "an effect broke off: this is a bug");
                 Outcome::Failed { kind: FailureKind::Unknown, why: format!("{name} broke off: {panic}") }
             });
+            place.reached("after", name);
             // The loop may have ended meanwhile.
             let _ = sender.send(Event::Done { ticket, outcome }).await;
         });
@@ -171,7 +181,7 @@ impl Loop {
         unsaved: Option<&str>,
     ) {
         let answer = match unsaved {
-            Some(why) => Err(format!("the state cannot be saved, so nothing is begun: {why}")),
+            Some(why) => Err(format!("the state cannot be saved, so this waits until it can: {why}")),
             None => answer,
         };
         // Who asked may have hung up.

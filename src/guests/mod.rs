@@ -13,6 +13,8 @@
 mod counters;
 mod endpoint;
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod inspect;
 mod libvirt;
 mod schedstat;

@@ -64,7 +64,7 @@ pub(super) fn digest(text: &str) -> String {
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn is_sealed(text: &str) -> bool {
+pub(super) fn is_sealed(text: &str) -> bool {
     text.trim_end_matches('\n')
         .rsplit_once('\n')
         .is_some_and(|(lines, last)| last.strip_prefix(MARK) == Some(&digest(&format!("{lines}\n"))))

@@ -68,7 +68,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Reads `0x5581a0: proto=tcpv4 src=192.0.2.7:4711 fe=service be=app srv=vm-1 …`; `None` when it is of something else.
-    fn parse(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let (id, rest) = line.split_once(": ")?;
         let field = |name: &str| rest.split_whitespace().find_map(|word| word.strip_prefix(name));
         let server = if field("be=") == Some(BACKEND) { field("srv=") } else { None };

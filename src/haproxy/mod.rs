@@ -18,6 +18,8 @@ mod csv;
 mod description;
 mod error;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod master;
 mod observe;
 mod preflight;

@@ -17,6 +17,8 @@
 //! It prints nothing, knows nothing of pools or HAProxy, and speaks plain HTTP/1.1 only.
 
 mod client;
+#[cfg(test)]
+mod fuzz;
 mod handle;
 mod ledger;
 mod pace;

@@ -10,6 +10,7 @@
 mod certificates;
 mod copies;
 mod errors;
+mod hostile;
 mod network;
 mod servers;
 mod snapshots;

@@ -2,9 +2,13 @@
 
 #![expect(clippy::expect_used, reason = "a test ends by panicking")]
 
+mod crashes;
+mod deaths;
 mod guests;
 mod hostload;
-mod kills;
 mod lab;
+mod pool;
 mod provision;
+mod soak;
 mod support;
+mod surroundings;

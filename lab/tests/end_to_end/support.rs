@@ -119,7 +119,13 @@ impl Lab {
         if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }
     }
 
-    fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (StatusCode, HeaderMap, String) {
+    /// The same, whatever is answered.
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> (StatusCode, HeaderMap, String) {
         let (service, rest) = path.split_once('/').expect("a service and a path");
         let mut request = reqwest::Client::builder()
             .no_proxy()
