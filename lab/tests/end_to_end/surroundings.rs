@@ -60,11 +60,11 @@ fn read_only_disk(pool: &Pool, state: &Path) {
     let state = state.display();
     let over = format!("mount --bind {state} {state} && mount -o remount,bind,ro {state}");
     pool.lab.exec(&["sh", "-c", &over]).unwrap();
-    let said = pool.ask(&["handover"]).unwrap_err();
-    assert!(
-        said.contains("the state cannot be saved") && said.contains("the file system is read-only"),
-        "{said}"
-    );
+    eventually(LONG, "the order is taken, and waits", || {
+        let said = pool.ask(&["handover"]).unwrap_err();
+        let waits = said.contains("the state cannot be saved");
+        (waits && said.contains("the file system is read-only")).then_some(())
+    });
     assert_eq!(pool.status().unwrap()["members"].as_array().unwrap().len(), 2);
     pool.lab.exec(&["umount", &state.to_string()]).unwrap();
     pool.until_settled("single");
