@@ -34,3 +34,7 @@ pub mod provision;
 pub mod store;
 pub mod telemetry;
 pub mod vip;
+
+#[cfg(test)]
+#[path = "../tests/mutate/mod.rs"]
+mod mutate;

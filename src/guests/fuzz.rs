@@ -1,10 +1,7 @@
 //! Statistics as libvirt might give them: counters come out as they went in, or not at all.
 
-#[path = "../../tests/mutate/mod.rs"]
-mod mutate;
-
 use super::counters::{Taken, parse};
-use crate::core::ids::ServerId;
+use crate::{core::ids::ServerId, mutate};
 
 #[test]
 fn no_statistics_break_the_counters() {

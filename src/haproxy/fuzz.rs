@@ -1,11 +1,9 @@
 //! What HAProxy might print, and what might lie in its file's place: nothing of it breaks a reader.
 
-#[path = "../../tests/mutate/mod.rs"]
-mod mutate;
-
 use super::{
     csv::Table, description::Description, file, master::Session, processes::Processes, server_state,
 };
+use crate::mutate;
 
 #[test]
 fn nothing_that_haproxy_prints_breaks_a_reader() {

@@ -1,9 +1,7 @@
 //! Answers as a broken server might send them: each is read, or told to be broken; none is read for ever.
 
-#[path = "../../tests/mutate/mod.rs"]
-mod mutate;
-
 use super::wire::read_answer;
+use crate::mutate;
 
 #[test]
 fn no_answer_breaks_the_client() {
