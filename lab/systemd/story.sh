@@ -55,7 +55,7 @@ TOML
     until_true 60 "the base answers at its floating IP" answers
     in_machine systemctl enable --now --no-block lbsidecar@default lbsidecar-haproxy@default lbsidecar-plug@default 2>/dev/null
     until_true 60 "$daemon is active" active $daemon
-    active $haproxy
+    until_true 10 "$haproxy is active" active $haproxy
     active $plug
     until_true 30 "the base serves through HAProxy" serving 1
     # Neither runs as root; the daemon has no capability, HAProxy one; HAProxy is in the pool's network, the daemon is not.
@@ -238,7 +238,7 @@ step_is_removed() {
     load_begin
     in_machine dpkg -r lbsidecar >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
     ! active $daemon || fail "the daemon still runs"
-    active $haproxy
+    until_true 10 "$haproxy is active" active $haproxy
     answers
     in_machine test -e /etc/lbsidecar/config.toml
     load_end
