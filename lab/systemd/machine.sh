@@ -5,7 +5,9 @@ work=/mnt/systemd
 root=$work/root
 lab=$work/lab
 
-say() { printf '\033[1m%s\033[0m\n' "test-systemd: $*"; }
+# Where to speak, wherever a command's own output goes.
+exec 3>&1
+say() { printf '\033[1m%s\033[0m\n' "test-systemd: $*" >&3; }
 
 # What is known when something went wrong. Whoever reads it has nothing else: the machine is gone by then.
 fail() {
@@ -15,7 +17,7 @@ fail() {
         in_machine journalctl --no-pager -b -o short-monotonic -u 'lbsidecar*' -n 60 || true
         in_machine lbsidecar status || true
         tail -n 15 "$work/cloud.log" "$work/console.log" || true
-    } 2>&1 | tail -n 150
+    } 2>&1 | tail -n 150 >&3
     exit 1
 }
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR

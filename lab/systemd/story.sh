@@ -39,6 +39,7 @@ YAML
 [policy]
 cooldown_up = "5s"
 cooldown_down = "15m"
+min_lifetime = "5s"
 [transition]
 ramp_step = "1s"
 [guards]
