@@ -476,3 +476,13 @@ fn the_rules_find_what_they_forbid() {
     assert_eq!(shape(&Source::new("src/x.rs", &"fn f() {}\n".repeat(LINES + 1))).len(), 2);
     assert_eq!(shape(&Source::new("src/x.rs", "//! For tests.\n")).len(), 0);
 }
+
+#[test]
+fn a_release_cannot_be_told_to_die() {
+    let read = |path: &str| fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let crash = read("src/daemon/crash.rs");
+    let (before, armed) = crash.split_once("#[cfg(debug_assertions)]\nmod armed {").expect("it is gated");
+    assert!(!before.contains("kill(") && !before.contains("env::") && armed.contains("kill("));
+    let release = read("Cargo.toml").split_once("[profile.release]").unwrap().1.to_owned();
+    assert!(!release.contains("debug-assertions"), "a release would have what only tests may have");
+}
