@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test ends by panicking")]
 
 mod by_hand;
+mod records;
 mod refusals;
 mod rig;
 mod services;

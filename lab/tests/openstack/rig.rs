@@ -299,10 +299,10 @@ fn daemon_log() -> PathBuf {
     rig_directory().join("log/lbsidecar.log")
 }
 
-fn rig_directory() -> PathBuf {
+pub(crate) fn rig_directory() -> PathBuf {
     std::env::var_os("LBSIDECAR_RIG_DIR").map_or_else(|| "/run/lbsidecar-rig".into(), PathBuf::from)
 }
 
-fn scripts() -> PathBuf {
+pub(crate) fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("openstack")
 }
