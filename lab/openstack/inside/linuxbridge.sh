@@ -8,6 +8,7 @@ make_external_bridge() {
 attach_to_external() { ip link set "$1" master br-ex; }
 
 configure_network() {
+    ln -sf "$HERE/ebtables.sh" /usr/sbin/ebtables
     configure_neutron router
     cat >/etc/neutron/plugins/ml2/ml2_conf.ini <<END
 [ml2]

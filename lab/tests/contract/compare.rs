@@ -143,15 +143,6 @@ impl Ids {
         found
     }
 
-    /// Differences of members and types alone.
-    pub(crate) fn shape_differences(&self, recorded: &Value, ours: &Value) -> Vec<String> {
-        let mut found = Vec::new();
-        self.compare("", recorded, ours, false, &mut found);
-        // What is null at one moment and not at another: a task, an address, a time.
-        found.retain(|line| !line.contains(": recorded null, here ") && !line.ends_with(", here null"));
-        found
-    }
-
     fn compare(&self, path: &str, recorded: &Value, ours: &Value, exact: bool, found: &mut Vec<String>) {
         match (recorded, ours) {
             (Value::Object(theirs), Value::Object(own)) => {

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod compare;
-mod product;
 mod story;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
@@ -29,11 +28,7 @@ struct Recording {
 }
 
 fn recording(name: &str) -> Recording {
-    recording_in("recordings", name)
-}
-
-fn recording_in(folder: &str, name: &str) -> Recording {
-    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{folder}/{name}.json"));
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recordings/{name}.json"));
     let text =
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
     let whole: Value = serde_json::from_str(&text).unwrap();
@@ -50,9 +45,6 @@ fn recording_in(folder: &str, name: &str) -> Recording {
         body: response["body"].clone(),
     }
 }
-
-/// Stands for the program's own token.
-const PROGRAM: &str = "program";
 
 /// What we answered.
 struct Answered {
@@ -72,42 +64,6 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(cloud: CloudHandle) -> Self {
-        let urls = cloud.urls();
-        let root = |url: &str| url.trim_end_matches("/v3").trim_end_matches("/v2.1").to_owned();
-        let ids = Ids::new(
-            [
-                ("5000", &urls.keystone),
-                ("5001", &urls.keystone),
-                ("8774", &urls.nova),
-                ("9696", &urls.neutron),
-                ("9292", &urls.glance),
-            ]
-            .map(|(port, url)| (format!("http://10.20.20.1:{port}"), root(url)))
-            .to_vec(),
-        );
-        Self { cloud, client: Client::new(), ids, tokens: HashMap::new(), covered: 0, failures: Vec::new() }
-    }
-
-    /// Asks the same; only the shape of the answer is held against the recorded one.
-    async fn play_alike(&mut self, name: &str, recorded: &Recording) {
-        let token = self.token(PROGRAM);
-        let answered = self.send(recorded, &token, "").await;
-        self.covered += 1;
-        if let Some(token) = answered.headers.get("x-subject-token") {
-            self.tokens.insert(PROGRAM, token.to_str().unwrap().to_owned());
-        }
-        self.ids.learn(&recorded.body, &answered.body);
-        let mut found = Vec::new();
-        if answered.status != recorded.status {
-            let (status, body) = (answered.status, &answered.body);
-            found.push(format!("status: recorded {}, here {status} {body}", recorded.status));
-        } else {
-            found.extend(self.ids.shape_differences(&recorded.body, &answered.body));
-        }
-        self.failures.extend(found.into_iter().map(|line| format!("{name}: {line}")));
-    }
-
     /// Sends a recorded request with our ids and this token.
     async fn send(&self, recorded: &Recording, token: &str, subject: &str) -> Answered {
         let request = &recorded.request;
@@ -238,7 +194,21 @@ async fn every_recorded_exchange_is_answered_alike() {
     let host = Host { name: "vm".into(), memory_mib: 8154, disk_gib: 251, ..Options::default().host };
     let options = Options { host, clock: Arc::new(Clock::manual()), ..Options::default() };
     let cloud = serve(driver.clone(), options).await.unwrap();
-    let mut stage = Stage::new(cloud);
+    let urls = cloud.urls();
+    let root = |url: &str| url.trim_end_matches("/v3").trim_end_matches("/v2.1").to_owned();
+    let ids = Ids::new(
+        [
+            ("5000", &urls.keystone),
+            ("5001", &urls.keystone),
+            ("8774", &urls.nova),
+            ("9696", &urls.neutron),
+            ("9292", &urls.glance),
+        ]
+        .map(|(port, url)| (format!("http://10.20.20.1:{port}"), root(url)))
+        .to_vec(),
+    );
+    let client = Client::new();
+    let mut stage = Stage { cloud, client, ids, tokens: HashMap::new(), covered: 0, failures: Vec::new() };
     for step in STORY {
         match *step {
             Step::Play(name) => stage.play(name, LOGIN, LOGIN).await,

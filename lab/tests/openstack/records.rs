@@ -1,5 +1,4 @@
-//! Writes down what the real services answer the program: `recordings/` in the rig's directory. What the repository has of them,
-//! `lab/tests/recordings-zed/`, is such a run; the contract test holds the lab's API against it.
+//! Writes down what the real services answer the program: `recordings/` in the rig's directory.
 
 use std::{
     process::Stdio,
