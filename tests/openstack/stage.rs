@@ -237,7 +237,7 @@ pub(crate) async fn rude_nova(bytes: Vec<u8>) -> (SocketAddr, Arc<AtomicUsize>) 
 }
 
 /// Reads a request's head and body.
-async fn read_request(stream: &mut TcpStream) -> Option<String> {
+pub(crate) async fn read_request(stream: &mut TcpStream) -> Option<String> {
     let mut all = Vec::new();
     let mut chunk = [0; 4096];
     loop {
