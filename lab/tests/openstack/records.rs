@@ -57,7 +57,11 @@ fn what_the_services_answer_is_written_down() {
     eventually(BOOT, "single", || is("single"));
     eventually(BOOT, "a scale-out", || crate::rig::lbsidecar(&["scale-out"]).status.success().then_some(()));
     eventually(BOOT, "balanced", || is("balanced"));
-    eventually(BOOT, "a handover", || crate::rig::lbsidecar(&["handover"]).status.success().then_some(()));
+    eventually(BOOT, "a handover", || {
+        // A clone that has not answered a request yet takes nothing over.
+        in_rig(&["sh", "-c", "a=$(openstack floating ip list -f value -c 'Floating IP Address'); for n in 1 2; do ip netns exec client curl -s -m 5 http://$a/; done"]).unwrap();
+        crate::rig::lbsidecar(&["handover"]).status.success().then_some(())
+    });
     let begin = Instant::now();
     eventually(BOOT, "single again", || is("single").filter(|()| begin.elapsed() > Duration::from_secs(3)));
     done(&["snapshot"]);

@@ -121,7 +121,12 @@ impl Pool {
 
     /// Hands over as soon as the clone has served for long enough.
     pub(crate) fn hand_over(&mut self) {
-        eventually(BOOT, "the handover begins", || lbsidecar(&["handover"]).status.success().then_some(()));
+        // A clone that has not answered a request yet takes nothing over.
+        eventually(BOOT, "the handover begins", || {
+            let answers = [self.ask("/"), self.ask("/")];
+            assert!(answers.iter().all(|answer| answer.starts_with(NAMES)), "{answers:?}");
+            lbsidecar(&["handover"]).status.success().then_some(())
+        });
         self.wait_for("single", 1);
     }
 
