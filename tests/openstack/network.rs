@@ -191,6 +191,22 @@ async fn the_load_balancer_port_that_is_there_is_used_and_bound_to_this_host() {
 }
 
 #[tokio::test]
+async fn neutron_says_which_switch_the_port_is_in_if_it_says_so() {
+    for (said, on_linuxbridge) in [(json!("bridge"), true), (json!("ovs"), false), (Value::Null, false)] {
+        let mut port = lb_port("compute-1");
+        port["binding:vif_type"] = said;
+        let stage = with_lb_port(&[port]).await;
+        let expected = LbPort { on_linuxbridge, ..expected() };
+        assert_eq!(stage.cloud.lb_port(&pool()).await.unwrap(), Some(expected));
+    }
+    // Who is no administrator is not told.
+    let mut port = lb_port("compute-1");
+    port.as_object_mut().unwrap().retain(|name, _| !name.starts_with("binding:"));
+    let stage = with_lb_port(&[port]).await;
+    assert_eq!(stage.cloud.lb_port(&pool()).await.unwrap(), Some(expected()));
+}
+
+#[tokio::test]
 async fn binding_without_the_right_says_what_is_missing() {
     let stage = with_lb_port(&[]).await;
     let refused = json!({"NeutronError": {"type": "PolicyNotAuthorized", "message": "rule:create_port is disallowed by policy", "detail": ""}});
