@@ -20,7 +20,8 @@ fail() {
     } 2>&1 | tail -n 150 >&3
     exit 1
 }
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+# In a subshell it is the caller's to say whether that is a failure.
+trap '[ "$BASHPID" != $$ ] || fail "line $LINENO: $BASH_COMMAND"' ERR
 set -E
 
 step() {
@@ -91,9 +92,7 @@ CONF
     ip link add uplink0 type veth peer name internet
     ip link set uplink0 up
 
-    SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit \
-        --capability=all --bind=/dev/net/tun --bind="$lab" --bind="$work/libvirt:/run/libvirt" \
-        </dev/null >"$work/console.log" 2>&1 &
+    machine_boot </dev/null >"$work/console.log" 2>&1 &
     until_true 60 "the container's systemd runs" machine_runs
     ln -s "$work/libvirt/libvirt-sock" /run/libvirt/libvirt-sock
     until_true 30 "libvirt answers" in_machine virsh --connect qemu:///system list
@@ -101,6 +100,18 @@ CONF
     until_true 60 "the cloud answers" test -S "$lab/control.sock"
     eval "$("$bin/lbsidecar-lab" --dir "$lab" env | grep '^export OS_')"
     say "a machine with systemd $(in_machine systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), libvirt and a cloud: ${SECONDS} s"
+}
+
+# Boots the container, and boots it again when it says so. Its network stays, and what it has in /run does not.
+machine_boot() {
+    local code=133
+    # 133: it wants to be started again (with --keep-unit that is for others to do).
+    while [ $code = 133 ]; do
+        rm -rf "$work"/libvirt/*
+        code=0
+        SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit \
+            --capability=all --bind=/dev/net/tun --bind="$lab" --bind="$work/libvirt:/run/libvirt" || code=$?
+    done
 }
 
 machine_runs() {

@@ -246,7 +246,7 @@ step_is_removed() {
     in_machine dpkg -P lbsidecar >"$work/dpkg.log" 2>&1 || fail "$(cat "$work/dpkg.log")"
     local left
     left=$(
-        in_machine find /etc /usr /var /run -xdev -iname '*lbsidecar*' ! -path '/var/log/*' ! -path '/run/systemd/*' ! -path "$here/*"
+        in_machine find /etc /usr /var /run -xdev -iname '*lbsidecar*' ! -path '/var/log/*' ! -path '/var/cache/man/*' ! -path '/run/systemd/*' ! -path "$here/*"
         in_machine getent passwd lbsidecar || true
         in_machine pgrep -a haproxy | grep lbsidecar || true
         in_machine systemctl list-units --all --plain --no-legend 'lbsidecar*'
