@@ -10,6 +10,9 @@
     reason = "it is a test: that is how it fails and tells"
 )]
 
+#[path = "common/settings.rs"]
+mod settings;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -21,75 +24,18 @@ use lbsidecar::core::{
     condition::Phase,
     event::{Command, Effect, Event, Outcome, Request, VipSeen},
     guest::{DomainCounters, DomainState, VcpuCounters},
-    ids::{PoolName, ServerId},
+    ids::{BackendName, PoolName, ServerId},
     lb::{LbAdmin, LbMode, LbModel, LbSeen, LbServerSeen},
     machine::Machine,
     recover::{Facts, recover},
-    settings::*,
+    settings::{LostPrimary, Settings},
     time::Timestamp,
     units::Percent,
 };
+use settings::settings;
 use uuid::Uuid;
 
 const STEP: u64 = 500;
-
-fn settings() -> Settings {
-    let secs = Duration::from_secs;
-    let percent = |value| Percent::try_new(value).unwrap();
-    Settings {
-        pool: PoolName::try_new("web").unwrap(),
-        base: "vm-test".into(),
-        clone: "vm-test-clone".into(),
-        service_port: 80,
-        max_members: 2,
-        policy: PolicySettings {
-            high: percent(60.0),
-            low: percent(20.0),
-            min_up: 4,
-            min_down: 4,
-            metric: Metric::Max,
-            signal: Signal::Cpu,
-            sample: secs(1),
-            interval: secs(5),
-            margin: percent(15.0),
-            warm_up: secs(10),
-            cooldown_up: secs(60),
-            cooldown_down: secs(60),
-            min_lifetime: secs(60),
-        },
-        clone_spec: CloneSettings {
-            source: CloneSource::Image,
-            image: None,
-            flavor: None,
-            network: None,
-            key_name: None,
-            security_groups: None,
-            user_data: None,
-        },
-        transition: TransitionSettings {
-            build_deadline: secs(600),
-            healthy_deadline: secs(180),
-            proofs: 3,
-            proof_spacing: secs(1),
-            ramp: vec![1, 10, 50, 100],
-            ramp_step: secs(2),
-            drain_deadline: secs(300),
-            drain_policy: DrainPolicy::Wait,
-            stop_deadline: secs(60),
-            delete_deadline: secs(900),
-            snapshot_before_delete: false,
-            snapshot_retain: 2,
-            backoff_first: secs(300),
-            backoff_max: secs(1800),
-            breaker_after: 3,
-        },
-        guards: GuardSettings {
-            reserve_memory_mib: 256,
-            max_cpu_pressure: percent(60.0),
-            max_steal: percent(30.0),
-        },
-    }
-}
 
 struct World {
     now: Timestamp,
@@ -99,6 +45,8 @@ struct World {
     lb: LbModel,
     vip: VipSeen,
     sessions: u64,
+    /// Members that HAProxy gets no answer from.
+    down: Vec<ServerId>,
     inbox: Vec<Event>,
     log: Vec<String>,
     refuse: Option<String>,
@@ -108,10 +56,13 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::by(settings())
+    }
+
+    fn by(settings: Settings) -> Self {
         let now = Timestamp(1_000_000);
         let id = ServerId(Uuid::from_u128(1 << 96));
         let base = server(id, "vm-test", None, now);
-        let settings = settings();
         let facts = Facts { base: Some(base.clone()), ..Facts::default() };
         let state = recover(None, &facts, &settings, now);
         Self {
@@ -122,11 +73,20 @@ impl World {
             lb: LbModel::default(),
             vip: VipSeen::Elsewhere("on vm-test".into()),
             sessions: 0,
+            down: Vec::new(),
             inbox: Vec::new(),
             log: Vec::new(),
             refuse: None,
             stuck: false,
         }
+    }
+
+    /// Two members that share the traffic.
+    fn pair(settings: Settings) -> Self {
+        let mut world = Self::by(settings);
+        world.load(90.0);
+        world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+        world
     }
 
     fn load(&mut self, percent: f64) {
@@ -136,12 +96,13 @@ impl World {
     }
 
     fn seen(&self) -> LbSeen {
+        let down = |name: &BackendName| self.down.iter().any(|id| name.as_str().ends_with(&id.short()));
         let servers = self.lb.servers.iter().map(|s| {
             let seen = LbServerSeen {
                 listed: true,
                 address: Some(s.address),
-                up: true,
-                check_ok: true,
+                up: !down(&s.name),
+                check_ok: !down(&s.name),
                 check: "L7OK".into(),
                 weight: s.weight.get(),
                 admin: if s.mode == LbMode::Drain { LbAdmin::Drain } else { LbAdmin::Ready },
@@ -361,6 +322,95 @@ fn the_operator_scales_out_hands_over_aborts_and_holds() {
     world.until("called off", 60, |w| w.phase() == Phase::Balanced);
     say(&mut world, Command::Release).unwrap();
     world.until("released", 60, |w| matches!(w.vip, VipSeen::Elsewhere(_)));
+}
+
+#[test]
+fn a_handover_that_would_cause_the_next_scale_out_is_not_begun() {
+    let mut settings = settings();
+    settings.policy.low = Percent::try_new(40.0).unwrap();
+    let mut world = World::pair(settings);
+    // Low on both; and twice that, on one, is above 60 less the margin of 15.
+    world.load(35.0);
+    world.until("said", 300, |w| {
+        w.machine.view.decisions.back().is_some_and(|d| d.reason.contains("would carry 70.0%"))
+    });
+    for _ in 0..600 {
+        world.step();
+        assert_eq!(world.phase(), Phase::Balanced);
+    }
+    world.load(20.0);
+    world.until("handed over", 300, |w| w.phase() == Phase::Single);
+}
+
+#[test]
+fn a_lost_clone_is_cleaned_up_and_made_again_when_load_asks_for_it() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(40.0);
+    world.cloud.get_mut(&clone).unwrap().status = ServerStatus::Shutoff;
+    world.down = vec![clone];
+    world.until("cleaned up", 120, |w| w.names() == ["vm-test"] && w.phase() == Phase::Single);
+    let told = world.machine.state.history.iter().any(|e| e.what == "lost" && e.why.contains("shut off"));
+    assert!(told, "{:?}", world.machine.state.history);
+    world.load(90.0);
+    world.until("scaled out", 200, |w| {
+        w.names() == ["vm-test", "vm-test-clone-2"] && w.phase() == Phase::Balanced
+    });
+}
+
+#[test]
+fn a_lost_base_leaves_the_pool_and_the_clone_is_promoted() {
+    let mut world = World::pair(settings());
+    let base = world.machine.state.members[0].id;
+    world.load(40.0);
+    world.cloud.get_mut(&base).unwrap().status = ServerStatus::Error;
+    world.down = vec![base];
+    world.until("promoted", 120, |w| w.names() == ["vm-test-clone"] && w.phase() == Phase::Single);
+    assert!(!world.log.iter().any(|e| e == "delete"), "the operator's own VM is his to look into");
+}
+
+#[test]
+fn when_all_are_lost_the_last_configuration_stays_and_a_person_is_called() {
+    let mut world = World::pair(settings());
+    let before = world.lb.clone();
+    world.down = world.cloud.keys().copied().collect();
+    for facts in world.cloud.values_mut() {
+        facts.status = ServerStatus::Deleted;
+    }
+    for _ in 0..1200 {
+        world.step();
+    }
+    assert_eq!((world.phase(), &world.lb), (Phase::Degraded, &before));
+    let alarm = world.machine.alarms(world.now).remove(0);
+    for part in ["vm-test is lost: Nova says that it is gone", "503", "policy.lost_primary"] {
+        assert!(alarm.contains(part), "{alarm}");
+    }
+}
+
+#[test]
+fn when_all_are_lost_another_one_is_made_if_the_policy_says_so() {
+    let mut settings = settings();
+    settings.policy.lost_primary = LostPrimary::Recreate;
+    let mut world = World::pair(settings);
+    world.down = world.cloud.keys().copied().collect();
+    for facts in world.cloud.values_mut() {
+        facts.status = ServerStatus::Deleted;
+    }
+    world.until("made again", 200, |w| w.names() == ["vm-test-clone-2"] && w.phase() == Phase::Single);
+}
+
+#[test]
+fn a_primary_that_is_off_is_started_if_the_policy_says_so() {
+    let mut settings = settings();
+    settings.policy.lost_primary = LostPrimary::Recreate;
+    let mut world = World::by(settings);
+    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+    let base = world.machine.state.members[0].id;
+    world.cloud.get_mut(&base).unwrap().status = ServerStatus::Shutoff;
+    world.down = vec![base];
+    world.until("started", 60, |w| w.cloud[&base].status == ServerStatus::Active);
+    world.down.clear();
+    world.until("serving", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn policy(values: &Values) -> Result<PolicySettings, Problem> {
         cooldown_up: *need!(values, policy_cooldown_up),
         cooldown_down: *need!(values, policy_cooldown_down),
         min_lifetime: *need!(values, policy_min_lifetime),
+        lost_primary: *need!(values, policy_lost_primary),
     })
 }
 

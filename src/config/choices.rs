@@ -2,7 +2,7 @@
 
 use super::setting::{Raw, Setting};
 use crate::{
-    core::settings::{CloneSource, DrainPolicy, Metric, Signal},
+    core::settings::{CloneSource, DrainPolicy, LostPrimary, Metric, Signal},
     haproxy::settings::ServiceMode,
     telemetry::LogFormat,
 };
@@ -27,6 +27,7 @@ macro_rules! choice {
 choice!(Metric: "max" => Max, "mean" | "avg" => Mean, "last" => Last, "p95" => P95);
 choice!(Signal: "cpu" => Cpu, "mem" => Mem, "max-cpu-mem" | "max(cpu,mem)" => MaxCpuMem);
 choice!(CloneSource: "image" => Image, "snapshot" => Snapshot);
+choice!(LostPrimary: "recreate" => Recreate, "alert" => Alert);
 choice!(DrainPolicy: "wait" => Wait, "abort" => Abort, "force" => Force);
 choice!(ServiceMode: "http" => Http, "tcp" => Tcp);
 choice!(LogFormat: "auto" => Auto, "text" => Text, "json" => Json);

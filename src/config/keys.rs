@@ -23,7 +23,7 @@ use super::{
 use crate::{
     core::{
         ids::PoolName,
-        settings::{CloneSource, DrainPolicy, Metric, Signal},
+        settings::{CloneSource, DrainPolicy, LostPrimary, Metric, Signal},
         units::Percent,
     },
     haproxy::settings::ServiceMode,
@@ -71,6 +71,9 @@ keys! {
     policy_cooldown_down: Duration = "policy.cooldown_down", Is("120s"), Live;
     /// A clone serves at least this long before the base may go.
     policy_min_lifetime: Duration = "policy.min_lifetime", Is("60s"), Live;
+
+    /// When the primary is lost and nobody else serves: bring it back (start it, or make another one like it), or only say so.
+    policy_lost_primary: LostPrimary = "policy.lost_primary", Is("alert"), Live;
 
     /// What a clone boots from: the base's image, or the newest snapshot of ours of the base.
     clone_source: CloneSource = "clone.source", Is("image"), Restart;

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::VipSeen,
     machine::Machine,
-    settings::DrainPolicy,
+    settings::{DrainPolicy, LostPrimary},
+    state::Member,
     time::Timestamp,
     transition::{Kind, Stage},
 };
@@ -56,7 +57,7 @@ impl Machine {
     #[must_use]
     pub fn phase(&self, now: Timestamp) -> Phase {
         let serving = self.state.serving().count();
-        if serving > 0 && !self.alarms(now).is_empty() {
+        if (serving > 0 || self.state.vip_taken) && !self.alarms(now).is_empty() {
             return Phase::Degraded;
         }
         if let Some(transition) = &self.state.transition {
@@ -86,20 +87,7 @@ impl Machine {
         {
             alarms.push(format!("HAProxy does not answer: {why}"));
         } else if self.view.lb.is_some() {
-            let serving: Vec<_> = self.state.serving().collect();
-            let down: Vec<&str> = serving
-                .iter()
-                .filter(|m| self.view.is_down(&m.backend_name()))
-                .map(|m| m.name.as_str())
-                .collect();
-            if !serving.is_empty() && down.len() == serving.len() && self.view.lb_missing.is_none() {
-                alarms.push(format!(
-                    "no member is healthy ({}); the last good configuration stays",
-                    down.join(", ")
-                ));
-            } else if !down.is_empty() && self.view.lb_missing.is_none() {
-                alarms.push(format!("not healthy: {}", down.join(", ")));
-            }
+            self.unhealthy(now, &mut alarms);
         }
         if let Some((_, why)) = &self.view.apply_failed {
             alarms.push(format!("HAProxy does not take the configuration: {why}"));
@@ -155,5 +143,31 @@ impl Machine {
             }
         }
         alarms
+    }
+
+    /// Members that do not answer, and what comes of that.
+    fn unhealthy(&self, now: Timestamp, alarms: &mut Vec<String>) {
+        let moving = self.state.moving();
+        let members = || self.state.members.iter().filter(|m| m.is_serving() || Some(m.id) != moving);
+        let down: Vec<&Member> = members().filter(|m| self.view.is_down(&m.backend_name())).collect();
+        if down.is_empty() {
+            return;
+        }
+        let how = |m: &&Member| match self.loss(now, m) {
+            Some(loss) => format!("{} is lost: {loss}", m.name),
+            None => m.name.clone(),
+        };
+        let list = down.iter().map(how).collect::<Vec<_>>().join(", ");
+        if down.len() < members().count() {
+            alarms.push(format!("not healthy: {list}"));
+        } else if self.state.vip_taken {
+            let next = match self.settings.policy.lost_primary {
+                LostPrimary::Recreate => "what is lost for good is replaced",
+                LostPrimary::Alert => "bring it back, or let `policy.lost_primary = \"recreate\"` do it",
+            };
+            alarms.push(format!(
+                "no member is healthy ({list}); the last good configuration stays and clients get a 503: {next}"
+            ));
+        }
     }
 }

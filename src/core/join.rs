@@ -31,18 +31,23 @@ pub(super) const REJOIN_PAUSE: std::time::Duration = std::time::Duration::from_s
 impl Machine {
     pub(super) fn turn_in(&mut self, now: Timestamp, transition: &Transition) -> Turn {
         let in_stage = now.since(transition.stage_since);
+        if let Some(id) = transition.server
+            && self.lost_on_its_way(now, transition, id)
+        {
+            return Turn::Again;
+        }
         match (&transition.stage, transition.server) {
-            (Stage::Admitting, _) => match (&transition.kind, self.state.base()) {
+            (Stage::Admitting, _) => match (&transition.kind, self.state.pattern()) {
                 (Kind::ScaleOut { name, .. }, Some(base)) => {
                     Turn::Do(Effect::Admit { base: base.id, name: name.clone() }, Purpose::Stage)
                 }
-                _ => self.give_up(now, "no member serves that could be copied"),
+                _ => self.give_up(now, "there is no member that could be copied"),
             },
             (Stage::Creating { asked: false }, _) => {
                 let (Kind::ScaleOut { intent, name, generation }, Some(base)) =
-                    (&transition.kind, self.state.base())
+                    (&transition.kind, self.state.pattern())
                 else {
-                    return self.give_up(now, "no member serves that could be copied");
+                    return self.give_up(now, "there is no member that could be copied");
                 };
                 let create = Effect::Create {
                     intent: *intent,
@@ -242,7 +247,11 @@ impl Machine {
                 self.fail_unlisted(now, "it was deleted while it was built".to_owned());
                 Turn::Again
             }
-            status if in_stage > self.settings.transition.build_deadline => {
+            // Without Nova's word it may be ACTIVE for long.
+            status
+                if in_stage > self.settings.transition.build_deadline
+                    && self.view.cloud_missing.is_none() =>
+            {
                 self.fail_unlisted(
                     now,
                     format!("not ACTIVE after {} s (status {status:?})", in_stage.as_secs()),
@@ -266,7 +275,12 @@ impl Machine {
                 Turn::Again
             }
             Some(ServerStatus::Shutoff) if !busy => Turn::Do(Effect::Start(id), Purpose::Stage),
-            Some(ServerStatus::Deleted | ServerStatus::Error) => {
+            // It may answer all the same.
+            Some(ServerStatus::Error) => {
+                self.enter(now, Stage::Addressing, "Nova says ERROR: whether it answers will be seen");
+                Turn::Again
+            }
+            Some(ServerStatus::Deleted) => {
                 self.end(now, "not brought back", "the VM is lost", false);
                 Turn::Again
             }
@@ -385,14 +399,9 @@ impl Machine {
     /// A member on its way in turns out not to be fit.
     pub(super) fn fail_listed(&mut self, now: Timestamp, id: ServerId, why: String) {
         let others = self.others_carry(id);
-        let Some(transition) = &mut self.state.transition else { return };
+        let Some(transition) = &self.state.transition else { return };
         match &transition.kind {
-            Kind::ScaleOut { .. } if others => {
-                transition.kind = Kind::RollBack { why: why.clone(), counts: true };
-                self.state.note(now, "scale-out failed", why.clone());
-                self.place(id, Place::Listed { weight: Weight::ZERO });
-                self.enter(now, Stage::Settling, why);
-            }
+            Kind::ScaleOut { .. } if others => self.undo_scale_out(now, id, why),
             Kind::Rejoin { .. } if others => {
                 self.place(id, Place::Unlisted);
                 self.view.repair_not_before = now.plus(REJOIN_PAUSE);
@@ -412,8 +421,18 @@ impl Machine {
         }
     }
 
+    /// A clone that HAProxy lists is of no use: take it out again, and delete it.
+    pub(super) fn undo_scale_out(&mut self, now: Timestamp, id: ServerId, why: String) {
+        if let Some(transition) = &mut self.state.transition {
+            transition.kind = Kind::RollBack { why: why.clone(), counts: true };
+        }
+        self.state.note(now, "scale-out failed", why.clone());
+        self.place(id, Place::Listed { weight: Weight::ZERO });
+        self.enter(now, Stage::Settling, why);
+    }
+
     /// Whether another member serves and is healthy.
-    fn others_carry(&self, id: ServerId) -> bool {
+    pub(super) fn others_carry(&self, id: ServerId) -> bool {
         self.state.serving().any(|m| m.id != id && self.view.is_up(&m.backend_name()))
     }
 

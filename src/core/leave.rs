@@ -81,6 +81,8 @@ impl Machine {
             Stage::Recounting { zeros } if *zeros >= ZEROS => {
                 let next = match transition.kind {
                     Kind::Handover => Stage::Stopping { asked: false },
+                    // One that failed is the operator's to look into.
+                    Kind::Evict { .. } if self.is_the_operators(id) => Stage::Releasing,
                     Kind::Adopt
                     | Kind::ScaleOut { .. }
                     | Kind::RollBack { .. }
@@ -184,10 +186,7 @@ impl Machine {
     /// HAProxy's word, once per observation.
     pub(super) fn count_out(&mut self, now: Timestamp) {
         let Some(transition) = &self.state.transition else { return };
-        let Some(name) = transition.server.and_then(|id| self.state.member(id)).map(Member::backend_name)
-        else {
-            return;
-        };
+        let Some(name) = transition.server.and_then(|id| self.backend_name_of(id)) else { return };
         // Only what was seen of the configuration that counts is counted.
         if self.view.applied.as_ref() != Some(&self.state.lb_model()) {
             return;
@@ -214,6 +213,14 @@ impl Machine {
             "no session".to_owned()
         };
         self.enter(now, next, note);
+    }
+
+    /// Its name in HAProxy, member or not.
+    fn backend_name_of(&self, id: ServerId) -> Option<BackendName> {
+        match self.state.member(id) {
+            Some(member) => Some(member.backend_name()),
+            None => self.view.cloud.get(&id).map(|facts| BackendName::of(&facts.name, id)),
+        }
     }
 
     fn emptying(&mut self, now: Timestamp, transition: &Transition, id: ServerId, forced: bool) -> Turn {
@@ -270,10 +277,20 @@ impl Machine {
             .map(|m| Doubt::Wait(format!("waiting for the next health check of {}", m.name)))
     }
 
+    /// Whether it is a VM that the operator named and that still exists.
+    fn is_the_operators(&self, id: ServerId) -> bool {
+        self.state.member(id).is_some_and(|m| m.mark.is_none())
+            && self.view.status(id) != Some(ServerStatus::Deleted)
+    }
+
     /// Calls a transition off where that is still possible; whether anything changed.
     pub(super) fn call_off(&mut self, now: Timestamp, why: &str) -> bool {
         let Some(transition) = self.state.transition.clone() else { return false };
         let Some(undo) = undo(&transition) else { return false };
+        // A newcomer that carries the service alone must stay.
+        if undo == Undo::Leave && !transition.server.is_some_and(|id| self.others_carry(id)) {
+            return false;
+        }
         if undo == Undo::Nothing {
             self.end(now, "called off", why, false);
             return true;

@@ -18,7 +18,7 @@ use super::{
     settings::Settings,
     state::{Place, State},
     time::Timestamp,
-    transition::{Kind, Stage, Transition},
+    transition::{Kind, Stage, Transition, Way},
     units::Weight,
     view::{Pending, Purpose, View},
 };
@@ -116,11 +116,26 @@ impl Machine {
         self.done(now, ticket, outcome);
     }
 
+    /// Takes a request back that never went out, since the state could not be saved: it is surely not done, and whether it is still
+    /// right is decided again. What waits for a disk must not act on an old world when there is room again.
+    pub fn withdraw(&mut self, ticket: Ticket) {
+        let withdrawn = self.view.pending.take_if(|pending| pending.ticket == ticket);
+        if withdrawn.is_none_or(|pending| pending.purpose != Purpose::Stage) {
+            return;
+        }
+        match self.state.transition.as_mut().map(|transition| &mut transition.stage) {
+            Some(Stage::Creating { asked }) => *asked = false,
+            Some(Stage::Deleting { sent }) => *sent = false,
+            _ => {}
+        }
+    }
+
     fn done(&mut self, now: Timestamp, ticket: Ticket, outcome: Outcome) {
         let Some(pending) = self.view.pending.take_if(|pending| pending.ticket == ticket) else {
             // An answer to a question of a former life.
             return;
         };
+        let reload = self.view.reload.take_if(|_| matches!(pending.purpose, Purpose::Apply(_)));
         match pending.purpose {
             Purpose::Stage => self.stage_done(now, outcome),
             Purpose::Apply(model) => match outcome {
@@ -157,6 +172,20 @@ impl Machine {
                 }
             }
         }
+        if let Some(force) = reload {
+            self.reload(now, force);
+        }
+    }
+
+    /// Applies HAProxy's configuration again, over edits made by hand if told so. What is in flight was asked for before.
+    pub(super) fn reload(&mut self, now: Timestamp, force: bool) {
+        if self.view.pending.as_ref().is_some_and(|pending| matches!(pending.purpose, Purpose::Apply(_))) {
+            self.view.reload = Some(force);
+            return;
+        }
+        self.view.applied = None;
+        self.view.force_apply = force;
+        self.view.apply_not_before = now;
     }
 
     /// Moves on as far as possible; at most one effect results, since at most one may be in flight.
@@ -183,6 +212,9 @@ impl Machine {
         let model = self.state.lb_model();
         let applied = self.view.applied.as_ref() == Some(&model);
         if !applied && !model.servers.is_empty() {
+            if let Some(turn) = self.before_drain(now) {
+                return turn;
+            }
             if now >= self.view.apply_not_before {
                 let force = self.view.force_apply;
                 return Turn::Do(Effect::Apply { model: model.clone(), force }, Purpose::Apply(model));
@@ -190,6 +222,18 @@ impl Machine {
             return self.apply_waits(now);
         }
         if self.state.transition.is_some() { self.turn_transition(now) } else { self.upkeep(now) }
+    }
+
+    /// A drain that HAProxy was not told yet, since it did not answer or the disk was full, may be wrong by now.
+    fn before_drain(&mut self, now: Timestamp) -> Option<Turn> {
+        let transition = self.state.transition.as_ref().filter(|t| t.stage == Stage::Draining)?;
+        if transition.cancel.is_some() {
+            return Some(self.turn_transition(now));
+        }
+        match self.view.old_workers() {
+            Some(0) => None,
+            _ => Some(self.waits_for("waiting for old HAProxy workers to end")),
+        }
     }
 
     /// HAProxy does not take the model. A member on its way in must not wait for that for ever.
@@ -228,55 +272,17 @@ impl Machine {
         if now < transition.not_before {
             return Turn::Wait;
         }
-        match transition.stage {
-            Stage::Admitting
-            | Stage::Creating { .. }
-            | Stage::Looking { .. }
-            | Stage::Building
-            | Stage::Starting
-            | Stage::Addressing
-            | Stage::Listing
-            | Stage::Proving { .. }
-            | Stage::Ramping { .. }
-            | Stage::Restoring
-            | Stage::TakingVip => self.turn_in(now, &transition),
-            Stage::Settling
-            | Stage::Draining
-            | Stage::Emptying { .. }
-            | Stage::Unlisting
-            | Stage::Recounting { .. }
-            | Stage::Stopping { .. }
-            | Stage::Snapshotting
-            | Stage::Deleting { .. }
-            | Stage::Vanishing
-            | Stage::Releasing => self.turn_out(now, &transition),
+        match transition.stage.name().way() {
+            Way::In => self.turn_in(now, &transition),
+            Way::Out => self.turn_out(now, &transition),
         }
     }
 
     fn stage_done(&mut self, now: Timestamp, outcome: Outcome) {
         let Some(transition) = self.state.transition.clone() else { return };
-        match transition.stage {
-            Stage::Admitting
-            | Stage::Creating { .. }
-            | Stage::Looking { .. }
-            | Stage::Building
-            | Stage::Starting
-            | Stage::Addressing
-            | Stage::Listing
-            | Stage::Proving { .. }
-            | Stage::Ramping { .. }
-            | Stage::Restoring
-            | Stage::TakingVip => self.done_in(now, &transition, outcome),
-            Stage::Settling
-            | Stage::Draining
-            | Stage::Emptying { .. }
-            | Stage::Unlisting
-            | Stage::Recounting { .. }
-            | Stage::Stopping { .. }
-            | Stage::Snapshotting
-            | Stage::Deleting { .. }
-            | Stage::Vanishing
-            | Stage::Releasing => self.done_out(now, &transition, outcome),
+        match transition.stage.name().way() {
+            Way::In => self.done_in(now, &transition, outcome),
+            Way::Out => self.done_out(now, &transition, outcome),
         }
     }
 
@@ -287,6 +293,7 @@ impl Machine {
             self.view.applied = None;
         }
         self.view.lb = Some((now, seen));
+        self.note_down(now);
         self.count_in(now);
         self.count_out(now);
     }

@@ -5,7 +5,7 @@
 //! are [`event::Effect`]s. That is what lets a test replay any incident and a simulation try a million of them.
 //!
 //! Where to look: [`machine`] is the loop; [`votes`] decides; [`join`] (with [`ramp`]) and [`leave`] are the way in and out, stage by stage, by the
-//! table in [`transition`]; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
+//! table in [`transition`]; [`heal`] replaces what is lost; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
 //! [`state`] is what survives a crash and [`view`] what can be seen again.
 
 mod backoff;
@@ -14,6 +14,7 @@ pub mod condition;
 pub mod cpu;
 pub mod event;
 pub mod guest;
+pub mod heal;
 pub mod ids;
 mod join;
 pub mod lb;

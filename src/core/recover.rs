@@ -11,6 +11,7 @@ use super::{
     settings::Settings,
     state::{Member, Place, State},
     time::Timestamp,
+    transition::Stage,
     units::Weight,
 };
 
@@ -52,6 +53,10 @@ fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) 
         transition.since = transition.since.min(now);
         transition.stage_since = transition.stage_since.min(now);
         transition.not_before = now;
+        // The newest state may be lost, and this the one before it: the call may have gone out all the same.
+        if let Stage::Creating { asked } = &mut transition.stage {
+            *asked = true;
+        }
         let what = format!("{} was under way, in stage {}", transition.kind.name(), transition.stage.name());
         state.note(now, "started", what);
     } else {
@@ -75,13 +80,18 @@ fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) 
 /// Nothing usable was stored: the base that the operator named, what carries our mark, and HAProxy's word about who serves.
 fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     let mut state = State::new(settings.pool.clone(), now);
+    let weight_of = |of: &ServerFacts| lb_weight(of, facts);
     let marked = facts.servers.iter().filter(|s| {
         s.mark.as_ref().is_some_and(|mark| mark.pool == settings.pool)
-            && s.status == ServerStatus::Active
+            && (s.status == ServerStatus::Active || weight_of(s) > 0)
             && s.task_state.as_deref() != Some("deleting")
     });
+    let found: Vec<&ServerFacts> = facts.base.iter().chain(marked).collect();
+    // One with a part of the weight was on its way in, and goes that way again; unless nobody has more, and clients live by it.
+    let most = found.iter().map(|of| weight_of(of)).max().unwrap_or_default();
+    let serves = |of: &ServerFacts| weight_of(of) > 0 && weight_of(of) == most;
     let mut members: Vec<Member> =
-        facts.base.iter().chain(marked).map(|facts_of| member(facts_of, facts, settings, now)).collect();
+        found.iter().map(|of| member(of, serves(of), facts, settings, now)).collect();
     members.sort_by_key(|m| (m.generation, m.id));
     members.dedup_by_key(|m| m.id);
     // After a handover the base's name may belong to somebody else: what serves without it is the pool.
@@ -112,10 +122,15 @@ fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     state
 }
 
-fn member(facts: &ServerFacts, all: &Facts, settings: &Settings, now: Timestamp) -> Member {
-    let name = BackendName::of(&facts.name, facts.id);
-    let seen = all.lb.as_ref().and_then(|lb| lb.servers.get(&name)).filter(|s| s.listed);
-    let serves = seen.is_some_and(|s| s.up && s.admin == LbAdmin::Ready && s.weight == Weight::FULL.get());
+/// The weight by which HAProxy sends it traffic now; 0 when it does not.
+fn lb_weight(of: &ServerFacts, all: &Facts) -> u16 {
+    let seen = all.lb.as_ref().and_then(|lb| lb.servers.get(&BackendName::of(&of.name, of.id)));
+    let usable = seen.filter(|s| s.listed && s.up && s.admin == LbAdmin::Ready);
+    usable.map_or(0, |s| s.weight.min(Weight::FULL.get()))
+}
+
+fn member(facts: &ServerFacts, serves: bool, all: &Facts, settings: &Settings, now: Timestamp) -> Member {
+    let seen = all.lb.as_ref().and_then(|lb| lb.servers.get(&BackendName::of(&facts.name, facts.id)));
     let address =
         seen.and_then(|s| s.address).or_else(|| facts.address.map(|ip| (ip, settings.service_port).into()));
     let serves = serves && address.is_some();

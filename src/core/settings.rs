@@ -58,6 +58,18 @@ pub struct PolicySettings {
     pub cooldown_down: Duration,
     /// A clone serves at least this long before the base may go.
     pub min_lifetime: Duration,
+    /// What is done when the primary is lost and nobody else serves.
+    pub lost_primary: LostPrimary,
+}
+
+/// What is done when the primary is lost and nobody else serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LostPrimary {
+    /// Bring it back: start it when it is off, make another one when it is gone or failed.
+    Recreate,
+    /// Say so, keep the last good configuration, and wait for a person.
+    Alert,
 }
 
 /// How the sub-samples of an interval become one value.

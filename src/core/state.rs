@@ -159,6 +159,12 @@ impl State {
         self.serving().next()
     }
 
+    /// What a new member is a copy of: the oldest serving member, or what is left of the pool when nobody serves.
+    #[must_use]
+    pub fn pattern(&self) -> Option<&Member> {
+        self.base().or_else(|| self.members.iter().find(|m| Some(m.id) != self.moving()))
+    }
+
     /// The member that the transition in flight moves.
     #[must_use]
     pub fn moving(&self) -> Option<ServerId> {

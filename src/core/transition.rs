@@ -200,6 +200,15 @@ pub enum Stage {
     Releasing,
 }
 
+/// Where a stage leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// A member comes into rotation.
+    In,
+    /// A member leaves.
+    Out,
+}
+
 /// A stage without its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -269,8 +278,9 @@ impl StageName {
             S::Addressing => &[S::Listing, S::Deleting],
             // What was listed leaves by the long way, even when it never had weight.
             S::Listing => &[S::Proving, S::Settling, S::Unlisting],
-            S::Proving => &[S::Ramping, S::Settling],
-            S::Ramping => &[S::TakingVip, S::Settling],
+            // One that was shut off meanwhile is started once more.
+            S::Proving => &[S::Ramping, S::Settling, S::Starting],
+            S::Ramping => &[S::TakingVip, S::Settling, S::Starting],
             S::Restoring => &[],
             S::TakingVip => &[],
             // One that HAProxy does not list needs no drain.
@@ -279,12 +289,42 @@ impl StageName {
             S::Emptying => &[S::Unlisting, S::Restoring],
             // From here a handover that is called off needs the whole way in again.
             S::Unlisting => &[S::Recounting, S::Listing],
-            S::Recounting => &[S::Stopping, S::Deleting, S::Listing],
+            // The operator's own VM is not deleted when it fails.
+            S::Recounting => &[S::Stopping, S::Deleting, S::Releasing, S::Listing],
             S::Stopping => &[S::Snapshotting, S::Deleting, S::Starting],
             S::Snapshotting => &[S::Deleting, S::Starting],
             S::Deleting => &[S::Vanishing, S::Releasing, S::Starting],
             S::Vanishing => &[S::Releasing],
             S::Releasing => &[],
+        }
+    }
+
+    /// Whether it brings a member in or takes one out.
+    #[must_use]
+    pub fn way(self) -> Way {
+        use StageName as S;
+        match self {
+            S::Admitting
+            | S::Creating
+            | S::Looking
+            | S::Building
+            | S::Starting
+            | S::Addressing
+            | S::Listing
+            | S::Proving
+            | S::Ramping
+            | S::Restoring
+            | S::TakingVip => Way::In,
+            S::Settling
+            | S::Draining
+            | S::Emptying
+            | S::Unlisting
+            | S::Recounting
+            | S::Stopping
+            | S::Snapshotting
+            | S::Deleting
+            | S::Vanishing
+            | S::Releasing => Way::Out,
         }
     }
 

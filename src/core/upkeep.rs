@@ -22,15 +22,13 @@ impl Machine {
         if self.state.hold.is_some() && !self.state.members.iter().any(|m| m.address.is_none()) {
             return Turn::Wait;
         }
-        if let Some((id, why)) = self.lost_member() {
-            let evict = Transition::begin(Kind::Evict { why: why.clone() }, Some(id), Stage::Settling, now);
-            self.begin(now, evict, why);
-            return Turn::Again;
+        if let Some(turn) = self.heal(now) {
+            return turn;
         }
         if now < self.view.repair_not_before {
             return Turn::Wait;
         }
-        if let Some((id, name)) = self.unlisted_member().map(|m| (m.id, m.name.clone())) {
+        if let Some((id, name)) = self.unlisted_member(now).map(|m| (m.id, m.name.clone())) {
             let fresh = !self.state.vip_taken && self.state.serving().next().is_none();
             let kind = if fresh { Kind::Adopt } else { Kind::Rejoin { why: "it is not in HAProxy".into() } };
             let stage = if fresh { Stage::Addressing } else { Stage::Starting };
@@ -46,13 +44,8 @@ impl Machine {
         }
         if let Some(id) = self.orphan(now) {
             let why = "it carries our mark, but it is no member: left over from an interrupted creation";
-            // HAProxy never knew it, so there is nothing to drain.
-            let evict = Transition::begin(
-                Kind::Evict { why: why.into() },
-                Some(id),
-                Stage::Deleting { sent: false },
-                now,
-            );
+            // When the state was lost, HAProxy may have known it: it is counted on every worker first.
+            let evict = Transition::begin(Kind::Evict { why: why.into() }, Some(id), Stage::Settling, now);
             self.begin(now, evict, format!("{id}: {why}"));
             return Turn::Again;
         }
@@ -69,32 +62,10 @@ impl Machine {
         Turn::Wait
     }
 
-    /// A member that Nova says is gone or failed, while another one serves.
-    fn lost_member(&self) -> Option<(ServerId, String)> {
-        self.state.members.iter().find_map(|member| {
-            let facts = self.view.cloud.get(&member.id)?;
-            let why = match facts.status {
-                ServerStatus::Deleted => "Nova says that it is gone".to_owned(),
-                // A base that fails is the operator's; a clone of ours is replaced when load asks for it.
-                ServerStatus::Error if member.mark.is_some() => {
-                    format!("Nova says ERROR: {}", facts.fault.clone().unwrap_or_default())
-                }
-                ServerStatus::Error
-                | ServerStatus::Build
-                | ServerStatus::Active
-                | ServerStatus::Shutoff
-                | ServerStatus::Other => return None,
-            };
-            let others = self
-                .state
-                .serving()
-                .any(|other| other.id != member.id && self.view.is_up(&other.backend_name()));
-            others.then_some((member.id, why))
-        })
-    }
-
     /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way.
     fn orphan(&self, now: Timestamp) -> Option<ServerId> {
+        // While nobody serves, it may be all that is left of the pool.
+        self.state.base()?;
         self.view
             .cloud
             .values()
@@ -142,7 +113,7 @@ impl Machine {
                 })
             }
             Command::ScaleOut => {
-                if let Some(why) = self.scale_out_barred(now, Wish::OfOperator) {
+                if let Some(why) = self.scale_out_barred(now, Wish::Operator) {
                     return Err(format!("no scale-out: {why}"));
                 }
                 self.begin_scale_out(now, "asked for by the operator");
@@ -171,9 +142,7 @@ impl Machine {
                 Ok("giving the service address back to the primary".to_owned())
             }
             Command::Reload { force } => {
-                self.view.applied = None;
-                self.view.force_apply = *force;
-                self.view.apply_not_before = now;
+                self.reload(now, *force);
                 Ok("rendering and applying HAProxy's configuration again".to_owned())
             }
         }

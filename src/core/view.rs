@@ -1,6 +1,6 @@
 //! What we see: everything that can be observed again and therefore need not survive a restart.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     cloud::{ServerFacts, ServerStatus},
@@ -37,6 +37,12 @@ pub struct View {
     pub applied: Option<LbModel>,
     /// The next apply may overwrite a file edited by hand.
     pub force_apply: bool,
+    /// Apply once more when the apply in flight has ended, over edits made by hand if told so.
+    pub reload: Option<bool>,
+    /// Since when HAProxy gets no answer from a member.
+    pub down_since: BTreeMap<ServerId, Timestamp>,
+    /// Members whose loss was told.
+    pub lost: BTreeSet<ServerId>,
     /// Failed applies in a row, and the last one's text.
     pub apply_failed: Option<(u32, String)>,
     /// Not before this moment is an apply tried again.

@@ -1,6 +1,7 @@
 //! Votes: from samples to "scale out", "hand over" or "nothing", always with a reason.
 
 use super::{
+    cloud::ServerStatus,
     guest::DomainCounters,
     ids::{IntentId, ServerId},
     machine::Machine,
@@ -18,9 +19,11 @@ const GAP_INTERVALS: u32 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wish {
     /// Votes in a row.
-    OfVotes,
+    Votes,
     /// A person.
-    OfOperator,
+    Operator,
+    /// Nobody serves any more.
+    Loss,
 }
 
 impl Machine {
@@ -135,7 +138,7 @@ impl Machine {
         if up < min_up {
             return (Action::None, said);
         }
-        if let Some(why) = self.scale_out_barred(now, Wish::OfVotes) {
+        if let Some(why) = self.scale_out_barred(now, Wish::Votes) {
             return (Action::None, format!("{said}, but {why}"));
         }
         let why = format!("{said}: scaling out");
@@ -179,7 +182,7 @@ impl Machine {
         if asked_for >= usize::try_from(max).unwrap_or(usize::MAX) {
             return Some(format!("the pool is full: {asked_for} of {max} VMs"));
         }
-        if self.state.base().is_none() {
+        if wish != Wish::Loss && self.state.base().is_none() {
             return Some("no member serves that could be copied".to_owned());
         }
         let breaker = &self.state.breaker;
@@ -193,8 +196,11 @@ impl Machine {
             let left = breaker.not_before.since(now).as_secs();
             return Some(format!("{} (next try in {left} s)", breaker.why));
         }
-        if wish == Wish::OfVotes && now < self.state.no_scale_out_before {
+        if wish == Wish::Votes && now < self.state.no_scale_out_before {
             return Some(format!("cooldown: {} s left", self.state.no_scale_out_before.since(now).as_secs()));
+        }
+        if wish == Wish::Loss {
+            return None;
         }
         let serving: Vec<&Member> = self.state.serving().collect();
         let steal =
@@ -233,12 +239,7 @@ impl Machine {
             if self.view.lb_server(&name).is_none_or(|s| s.answers_ok == 0) {
                 return Some(format!("{} has not answered a request yet", survivor.name));
             }
-            if self
-                .view
-                .cloud
-                .get(&survivor.id)
-                .is_some_and(|f| f.status != super::cloud::ServerStatus::Active)
-            {
+            if self.view.cloud.get(&survivor.id).is_some_and(|f| f.status != ServerStatus::Active) {
                 return Some(format!("{} is not ACTIVE at Nova", survivor.name));
             }
             let served = survivor.serving_since.map(|since| now.since(since)).unwrap_or_default();
@@ -286,7 +287,7 @@ impl Machine {
     /// Every VM that we ever asked for and have not seen gone, in any state.
     fn asked_for(&self) -> usize {
         let strangers = self.view.cloud.values().filter(|facts| {
-            facts.status != super::cloud::ServerStatus::Deleted
+            facts.status != ServerStatus::Deleted
                 && facts.mark.as_ref().is_some_and(|mark| mark.pool == self.state.pool)
                 && self.state.member(facts.id).is_none()
         });
@@ -326,9 +327,11 @@ impl Machine {
         IntentId(uuid::Builder::from_random_bytes(hash.to_be_bytes()).into_uuid())
     }
 
-    /// Members that a failed rejoin left out of HAProxy.
-    pub(super) fn unlisted_member(&self) -> Option<&Member> {
-        self.state.members.iter().find(|m| m.place == Place::Unlisted)
+    /// A member that a failed rejoin left out of HAProxy, and that is not lost.
+    pub(super) fn unlisted_member(&self, now: Timestamp) -> Option<&Member> {
+        let lost =
+            |m: &Member| self.view.status(m.id) == Some(ServerStatus::Deleted) || self.loss(now, m).is_some();
+        self.state.members.iter().find(|m| m.place == Place::Unlisted && !lost(m))
     }
 }
 

@@ -51,13 +51,11 @@ pub(super) struct Loop {
     pub(super) sources: JoinSet<()>,
 }
 
-/// What is on disk and what must not go out before it is.
+/// What is on disk.
 #[derive(Default)]
 struct Durable {
     /// The state as last saved.
     saved: Option<State>,
-    /// Requests that wait for a save.
-    held: Vec<Request>,
     /// Why the state could not be saved.
     failed: Option<String>,
 }
@@ -106,15 +104,15 @@ impl Loop {
         }
         info!("ending; HAProxy serves on");
         self.notifier.stopping();
-        self.end(&mut durable).await;
+        self.end().await;
         Ok(())
     }
 
     /// Saves the state when it changed; what was asked for goes out only after that.
     async fn act(&mut self, durable: &mut Durable, requests: Vec<Request>) {
         let urgent = !requests.is_empty();
-        durable.held.extend(requests);
-        if durable.saved.as_ref() != Some(&self.machine.state) {
+        // After a failure it is tried again even without a change: what is taken back may leave the state as it is on disk.
+        if durable.failed.is_some() || durable.saved.as_ref() != Some(&self.machine.state) {
             let now = self.clock.now();
             let place = Place::of(&self.machine.state);
             place.reached("before", "save");
@@ -137,9 +135,11 @@ impl Loop {
                 }
             }
         }
-        if durable.failed.is_none() {
-            for request in durable.held.drain(..) {
+        for request in requests {
+            if durable.failed.is_none() {
                 self.send_out(request);
+            } else {
+                self.machine.withdraw(request.ticket);
             }
         }
         let state = &self.machine.state;
@@ -216,7 +216,7 @@ impl Loop {
     }
 
     /// Lets the effect in flight come to its end, so that the next start need not ask what became of it.
-    async fn end(&mut self, durable: &mut Durable) {
+    async fn end(&mut self) {
         let last = async {
             while self.machine.view.pending.is_some() {
                 let Some(event) = self.events.recv().await else { return };
@@ -229,7 +229,6 @@ impl Loop {
         if timeout(GRACE, last).await.is_err() {
             warn!("an effect was still under way; the next start looks what became of it");
         }
-        durable.held.clear();
         if let Err(problem) = self.store.save(&self.machine.state).await {
             error!(reason = %problem, "the state could not be saved at the end; the one saved before stands");
         }

@@ -1,48 +1,25 @@
 //! The daemon around the core, as the shell runs it: saves before it acts, one effect in flight, and dies at any moment.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
+use fastrand::Rng;
 use lbsidecar::core::{
-    cloud::{FailureKind, Mark, ServerStatus},
+    cloud::ServerFacts,
     event::{Command, Effect, Event, Outcome, Request, Ticket},
-    ids::{IntentId, ServerId},
+    guest::DomainCounters,
+    ids::ServerId,
     machine::Machine,
     recover::{Facts, recover},
     settings::Settings,
-    state::State,
+    state::{History, State},
     time::Timestamp,
-    transition::Kind,
+    transition::StageName,
 };
 
-use crate::{
-    laws::Laws,
-    world::{Vip, World, usable},
-};
-
-/// Chances of misfortune, in one of a thousand; 0 everywhere when the weather is fine.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Weather {
-    /// An effect fails and was not done.
-    pub(crate) refused: u32,
-    /// An effect is done (or not), but its answer is lost.
-    pub(crate) lost_answer: u32,
-    /// A creation leads to ERROR, or takes for ever.
-    pub(crate) bad_build: u32,
-    /// A deletion takes long.
-    pub(crate) slow_delete: u32,
-    /// A new VM's service never answers.
-    pub(crate) deaf_clone: u32,
-    /// Per second: a sample is missing, HAProxy or Nova do not answer.
-    pub(crate) silence: u32,
-    /// Per second: the daemon is killed.
-    pub(crate) crash: u32,
-    /// Per second: somebody reloads HAProxy.
-    pub(crate) reload: u32,
-    /// Per second: an operator's command.
-    pub(crate) operator: u32,
-    /// Per second: a VM is killed, paused, or HAProxy crashes: here clients may lose requests.
-    pub(crate) violence: u32,
-}
+use crate::{fates::What, laws::Laws, world::World};
 
 /// An effect on its way.
 struct Flight {
@@ -54,43 +31,105 @@ struct Flight {
     outcome: Option<Outcome>,
 }
 
+/// When each source is asked next.
+#[derive(Debug, Default)]
+struct Due {
+    tick: Timestamp,
+    sample: Timestamp,
+    lb: Timestamp,
+    cloud: Timestamp,
+    vip: Timestamp,
+    fate: Timestamp,
+}
+
+/// Until when each source is silent.
+#[derive(Debug, Default)]
+struct Silence {
+    samples: Timestamp,
+    /// Old counters are repeated until then.
+    fresh: Timestamp,
+    lb: Timestamp,
+    cloud: Timestamp,
+    disk: Timestamp,
+}
+
 pub(crate) struct Daemon {
     pub(crate) settings: Settings,
     pub(crate) machine: Machine,
     pub(crate) laws: Laws,
-    pub(crate) weather: Weather,
-    /// What is on disk.
+    /// What is on disk, and what was before.
     disk: Option<State>,
+    older: Option<State>,
     flight: Option<Flight>,
-    next: BTreeMap<&'static str, Timestamp>,
+    due: Due,
+    silent: Silence,
+    /// What the clock of this life is ahead of the world's by, in milliseconds.
+    clock: i64,
+    samples: Vec<DomainCounters>,
+    lists: VecDeque<Vec<ServerFacts>>,
+    told: Option<History>,
+    effects: u64,
     pub(crate) crashes: u32,
+    pub(crate) crashed_in: BTreeSet<StageName>,
+    pub(crate) stages: BTreeSet<StageName>,
+    pub(crate) cycles: u32,
+    pub(crate) heals: u32,
     pub(crate) steps: u64,
+}
+
+/// Whether its moment has come; then the next one is set.
+fn due(next: &mut Timestamp, now: Timestamp, period: u64) -> bool {
+    let is = now >= *next;
+    if is {
+        *next = now.plus(Duration::from_millis(period));
+    }
+    is
 }
 
 impl Daemon {
     pub(crate) fn new(settings: Settings, world: &World) -> Self {
-        let machine = start(None, &settings, world);
-        let disk = Some(machine.state.clone());
+        let machine = start(None, &settings, world, world.now);
         Self {
             settings,
+            disk: Some(machine.state.clone()),
             machine,
             laws: Laws::default(),
-            weather: Weather::default(),
-            disk,
+            older: None,
             flight: None,
-            next: BTreeMap::new(),
+            due: Due::default(),
+            silent: Silence::default(),
+            clock: 0,
+            samples: Vec::new(),
+            lists: VecDeque::new(),
+            told: None,
+            effects: 0,
             crashes: 0,
+            crashed_in: BTreeSet::new(),
+            stages: BTreeSet::new(),
+            cycles: 0,
+            heals: 0,
             steps: 0,
         }
     }
 
-    fn due(&mut self, what: &'static str, now: Timestamp, period: u64) -> bool {
-        let next = self.next.entry(what).or_insert(now);
-        if now < *next {
-            return false;
-        }
-        *next = now.plus(Duration::from_millis(period));
-        true
+    /// Whether anything is under way that wants to be looked at closely.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.flight.is_some() || self.machine.state.transition.is_some()
+    }
+
+    /// The daemon's own clock.
+    fn now(&self, world: &World) -> Timestamp {
+        Timestamp(world.now.0.saturating_add_signed(self.clock))
+    }
+
+    /// How the pool is, by the daemon's own clock.
+    pub(crate) fn phase(&self, world: &World) -> lbsidecar::core::condition::Phase {
+        self.machine.phase(self.now(world))
+    }
+
+    /// What a person should look at.
+    pub(crate) fn alarms(&self, world: &World) -> Vec<String> {
+        self.machine.alarms(self.now(world))
     }
 
     /// Whatever is due now.
@@ -99,285 +138,271 @@ impl Daemon {
         self.land(world);
         if let Some(flight) = self.flight.take_if(|f| now >= f.answers_at) {
             let outcome = flight.outcome.unwrap_or(Outcome::Done);
-            self.step(world, Event::Done { ticket: flight.ticket, outcome });
+            let event = Event::Done { ticket: flight.ticket, outcome };
+            if world.next_strikes(What::DoubleAnswer).is_some() {
+                self.step(world, event.clone());
+            }
+            self.step(world, event);
         }
         let busy = self.machine.state.transition.is_some();
-        if self.due("tick", now, 250) {
+        if due(&mut self.due.tick, now, 250) {
             self.step(world, Event::Tick);
         }
-        if self.due("sample", now, 1000) {
-            let members = self.known();
-            let event = if chance(world, self.weather.silence) {
-                Event::SampleMissing("libvirt did not answer".into())
-            } else {
-                Event::Sampled(world.counters(&members))
-            };
+        if due(&mut self.due.sample, now, 1000) {
+            let event = self.sample(world);
             self.laws.sampled(now, &event, &self.machine);
             self.step(world, event);
         }
-        if self.due("lb", now, if busy { 200 } else { 1000 }) {
-            let event = if chance(world, self.weather.silence) {
-                Event::LbUnseen("timeout".into())
-            } else {
-                Event::LbSeen(world.seen())
-            };
+        if due(&mut self.due.lb, now, if busy { 200 } else { 1000 }) {
+            let silent = now < self.silent.lb || now < world.lb.down_until;
+            let event =
+                if silent { Event::LbUnseen("timeout".into()) } else { Event::LbSeen(world.lb.seen()) };
             self.step(world, event);
         }
-        if self.due("cloud", now, if busy { 1000 } else { 5000 }) {
-            let event = if chance(world, self.weather.silence) {
+        if due(&mut self.due.cloud, now, if busy { 1000 } else { 5000 }) {
+            let event = if now < self.silent.cloud {
                 Event::CloudUnseen("503".into())
             } else {
-                Event::CloudSeen(world.servers(&self.known()))
+                Event::CloudSeen(self.servers(world))
             };
             self.step(world, event);
         }
-        if self.due("vip", now, 5000) {
+        if due(&mut self.due.vip, now, 5000) {
             self.step(world, Event::VipSeen(world.vip_seen()));
         }
-        if self.due("fate", now, 1000) {
-            if chance(world, self.weather.crash) {
-                self.crash(world);
+        if due(&mut self.due.fate, now, 1000) {
+            self.fate(world);
+        }
+    }
+
+    fn sample(&mut self, world: &mut World) -> Event {
+        let now = world.now;
+        if now < self.silent.samples {
+            return Event::SampleMissing("libvirt did not answer".into());
+        }
+        if now >= self.silent.fresh || self.samples.is_empty() {
+            self.samples = world.counters(&self.known());
+        }
+        Event::Sampled(self.samples.clone())
+    }
+
+    /// As the shell asks: the list, and each known server that is not on it by its own page.
+    fn servers(&mut self, world: &mut World) -> Vec<ServerFacts> {
+        let known = self.known();
+        let stale = self.lists.front().cloned().filter(|_| world.now_strikes(What::StaleList).is_some());
+        if self.lists.len() >= 4 {
+            self.lists.pop_front();
+        }
+        self.lists.push_back(world.listed());
+        let mut facts = stale.unwrap_or_else(|| world.listed());
+        facts.retain(|facts| known.contains(&facts.id) || facts.mark.is_some());
+        for id in known {
+            if !facts.iter().any(|facts| facts.id == id) {
+                facts.push(world.page(id));
             }
-            if chance(world, self.weather.operator) {
-                let command = match world.rng.u8(0..8) {
-                    0 => Command::ScaleOut,
-                    1 => Command::Handover,
-                    2 | 3 => Command::Abort,
-                    4 => Command::Hold { why: "test".into() },
-                    5 => Command::Reload { force: false },
-                    _ => Command::Resume,
-                };
-                self.command(world, &command);
-            }
+        }
+        facts
+    }
+
+    /// All sources answer again.
+    pub(crate) fn in_fine_weather(&mut self) {
+        self.silent = Silence::default();
+    }
+
+    /// What befalls the daemon in this second.
+    fn fate(&mut self, world: &mut World) {
+        let until = |world: &World, mut dice: Rng, most: u64| {
+            let lasts = dice.u64(500..most);
+            world.after(lasts)
+        };
+        if let Some(dice) = world.now_strikes(What::NoSample) {
+            self.silent.samples = until(world, dice, 12_000);
+        }
+        if let Some(dice) = world.now_strikes(What::StaleSample) {
+            self.silent.fresh = until(world, dice, 12_000);
+        }
+        if let Some(dice) = world.now_strikes(What::LbSilent) {
+            self.silent.lb = until(world, dice, 20_000);
+        }
+        if let Some(dice) = world.now_strikes(What::CloudSilent) {
+            self.silent.cloud = until(world, dice, 120_000);
+        }
+        if let Some(dice) = world.now_strikes(What::DiskFull) {
+            self.silent.disk = until(world, dice, 60_000);
+        }
+        if world.now_strikes(What::Crash).is_some() {
+            self.crash(world);
+        }
+        if let Some(mut dice) = world.now_strikes(What::Command) {
+            let command = match dice.u8(0..8) {
+                0 => Command::ScaleOut,
+                1 => Command::Handover,
+                2 | 3 => Command::Abort,
+                4 => Command::Hold { why: "test".into() },
+                5 => Command::Reload { force: dice.bool() },
+                _ => Command::Resume,
+            };
+            self.command(world, &command);
         }
     }
 
     pub(crate) fn command(&mut self, world: &mut World, command: &Command) {
-        self.laws.operator(world.now);
-        let (_, requests) = self.machine.command(world.now, command);
+        let now = self.now(world);
+        let (answer, requests) = self.machine.command(now, command);
+        world.tell(|| format!(">  operator: {command:?}: {answer:?}"));
+        self.laws.operator(world.now, command, &answer);
         self.after(world, requests);
     }
 
     fn known(&self) -> Vec<ServerId> {
         let state = &self.machine.state;
-        state.members.iter().map(|m| m.id).chain(state.moving()).collect()
+        let moving = state.moving().filter(|id| state.member(*id).is_none());
+        state.members.iter().map(|m| m.id).chain(moving).collect()
     }
 
     fn step(&mut self, world: &mut World, event: Event) {
         self.steps += 1;
-        let requests = self.machine.step(world.now, event);
+        let now = self.now(world);
+        let requests = self.machine.step(now, event);
         self.after(world, requests);
     }
 
     fn after(&mut self, world: &mut World, requests: Vec<Request>) {
+        self.tell(world);
         if let Err(broken) = self.machine.state.check_invariants(self.settings.max_members) {
-            self.laws.broken(world.now, format!("invariant: {broken}"));
+            self.laws.broken(world.now, "invariant", broken);
         }
         self.laws.stepped(world, &self.machine, &self.settings);
-        // On disk, then out. A crash between the two is as likely as any.
-        let before = self.disk.clone();
-        if before.as_ref() != Some(&self.machine.state) {
-            self.disk = Some(self.machine.state.clone());
+        // On disk, then out. A crash between the two is as likely as any, and so is one before the save.
+        let dies = if requests.is_empty() { None } else { world.next_strikes(What::CrashBeforeAct) };
+        let (crashes, saves) = (dies.is_some(), dies.is_none_or(|mut dice| dice.bool()));
+        let writable = world.now >= self.silent.disk;
+        if saves && writable && self.disk.as_ref() != Some(&self.machine.state) {
+            self.older = self.disk.replace(self.machine.state.clone());
         }
-        if !requests.is_empty() && chance(world, self.weather.crash * 3) {
-            if world.rng.bool() {
-                // Not even the save came through.
-                self.disk = before;
-            }
+        if crashes {
             self.crash(world);
             return;
         }
         for Request { ticket, effect } in requests {
-            if self.flight.is_some() {
-                self.laws.broken(world.now, format!("{} while another effect is in flight", effect.name()));
+            if writable {
+                self.send(world, ticket, effect);
+            } else {
+                self.machine.withdraw(ticket);
             }
-            let takes = match effect {
-                Effect::Probe(_) => world.rng.u64(2..50),
-                Effect::Apply { .. } => world.rng.u64(20..300),
-                _ => world.rng.u64(50..2000),
-            };
-            let acts = world.rng.u64(0..takes);
-            self.flight = Some(Flight {
-                ticket,
-                effect,
-                acts_at: world.after(acts),
-                answers_at: world.after(takes),
-                outcome: None,
-            });
         }
+    }
+
+    fn send(&mut self, world: &mut World, ticket: Ticket, effect: Effect) {
+        if self.flight.is_some() {
+            self.laws.broken(
+                world.now,
+                "one effect",
+                format!("{} while another is in flight", effect.name()),
+            );
+        }
+        self.laws.issued(world, &effect, &self.machine, self.disk.as_ref(), &self.settings);
+        self.effects += 1;
+        let mut dice = world.fates.noise(2, self.effects);
+        let mut takes = match effect {
+            Effect::Probe(_) => dice.u64(2..50),
+            Effect::Apply { .. } => dice.u64(20..300),
+            _ => dice.u64(50..2000),
+        };
+        if !matches!(effect, Effect::Probe(_)) {
+            world.tell(|| format!(">  {}", crate::calls::said(&effect)));
+        }
+        if let Some(mut dice) = world.next_strikes(What::Delay) {
+            takes += dice.u64(5_000..90_000);
+        }
+        self.flight = Some(Flight {
+            ticket,
+            effect,
+            acts_at: world.after(dice.u64(0..takes)),
+            answers_at: world.after(takes),
+            outcome: None,
+        });
     }
 
     /// The daemon is gone at once, and another one starts from what is on disk.
     fn crash(&mut self, world: &mut World) {
         self.crashes += 1;
+        if let Some(transition) = &self.machine.state.transition {
+            self.crashed_in.insert(transition.stage.name());
+        }
         if let Some(flight) = self.flight.take()
             && flight.outcome.is_none()
-            && world.rng.bool()
+            && world.fates.noise(3, self.crashes.into()).bool()
         {
             // The call was on the wire already.
             let _ = self.act(world, &flight.effect);
         }
-        let disk = if world.rng.u8(0..50) == 0 { None } else { self.disk.take() };
-        self.laws.forgotten |= disk.is_none();
-        self.machine = start(disk, &self.settings, world);
+        let lost = world.next_strikes(What::StateLost).is_some();
+        let old = world.next_strikes(What::StateOld).is_some();
+        let disk = if old { self.older.take().or(self.disk.take()) } else { self.disk.take() };
+        let disk = disk.filter(|_| !lost);
+        let step = world.next_strikes(What::ClockStep);
+        self.laws.restarting(world.now, disk.is_none(), step.is_some());
+        if let Some(mut dice) = step {
+            self.clock = dice.i64(-600_000..600_000);
+        }
+        let now = self.now(world);
+        world.tell(|| "*  the daemon starts again".to_owned());
+        self.machine = start(disk, &self.settings, world, now);
         self.laws.restarted(world.now, &self.machine);
         self.disk = Some(self.machine.state.clone());
-        self.next.clear();
+        self.due = Due { fate: self.due.fate, ..Due::default() };
+        self.lists.clear();
+        self.tell(world);
     }
 
     /// Lets the effect in flight act when its moment has come.
     fn land(&mut self, world: &mut World) {
-        let Some(flight) = &self.flight else { return };
-        if flight.outcome.is_some() || world.now < flight.acts_at {
-            return;
-        }
-        let effect = flight.effect.clone();
-        let outcome = if chance(world, self.weather.refused) {
-            Outcome::Failed { kind: FailureKind::Transient, why: "503".into() }
-        } else {
-            let lost = chance(world, self.weather.lost_answer);
-            if lost && world.rng.bool() {
-                Outcome::Failed { kind: FailureKind::Unknown, why: "no answer".into() }
-            } else {
-                let outcome = self.act(world, &effect);
-                if lost {
-                    Outcome::Failed { kind: FailureKind::Unknown, why: "no answer".into() }
-                } else {
-                    outcome
-                }
+        let Some(mut flight) = self.flight.take() else { return };
+        if flight.outcome.is_none() && world.now >= flight.acts_at {
+            let outcome = self.call(world, &flight.effect);
+            self.laws.answered(&flight.effect, &outcome, &self.settings);
+            if !matches!(flight.effect, Effect::Probe(_)) {
+                world.tell(|| format!("<  {}: {outcome:?}", flight.effect.name()));
             }
-        };
-        if let Some(flight) = &mut self.flight {
             flight.outcome = Some(outcome);
         }
+        self.flight = Some(flight);
     }
 
-    fn act(&mut self, world: &mut World, effect: &Effect) -> Outcome {
-        self.laws.acts(world, effect, &self.settings);
-        match effect {
-            Effect::Apply { model, .. } => {
-                world.apply(model);
-                Outcome::Applied { generation: world.generation }
-            }
-            Effect::Probe(name) => {
-                let address = world.workers.last().and_then(|w| w.servers.get(name)).map(|s| s.address.ip());
-                let ok = world.vms.values().any(|vm| vm.facts.address == address && world.answers(vm));
-                Outcome::Probed { ok, why: if ok { "200".into() } else { "no answer".into() } }
-            }
-            Effect::CutSessions(name) => {
-                if let Some(server) = world.workers.last_mut().and_then(|w| w.servers.get_mut(name)) {
-                    server.sessions.clear();
-                }
-                Outcome::Done
-            }
-            Effect::Admit { .. } => Outcome::Admitted,
-            Effect::Create { intent, name, generation, .. } => {
-                let mark =
-                    Mark { pool: self.settings.pool.clone(), intent: *intent, generation: *generation };
-                let id = world.boot(name, Some(mark));
-                let bad = chance(world, self.weather.bad_build);
-                let (deaf, for_ever) = (chance(world, self.weather.deaf_clone), world.rng.bool());
-                let (lag, far) = (world.rng.u64(0..4000), world.after(86_400_000));
-                let lag = if chance(world, self.weather.silence) { lag } else { 0 };
-                let listed_from = world.after(lag);
-                if let Some(vm) = world.vms.get_mut(&id) {
-                    vm.listed_from = listed_from;
-                    vm.fails_to_build = bad;
-                    if bad && for_ever {
-                        vm.active_at = far;
-                    }
-                    if deaf {
-                        vm.ready_at = far;
-                    }
-                }
-                Outcome::Created(id)
-            }
-            Effect::FindIntent(intent) => Outcome::Found(find(world, *intent)),
-            Effect::Address(id) => match world.vms.get(id).and_then(|vm| vm.facts.address) {
-                Some(ip) => Outcome::Addressed { server: *id, address: (ip, 80).into(), floating_ip: None },
-                None => Outcome::Failed { kind: FailureKind::NotFound, why: "no such server".into() },
-            },
-            Effect::Stop(id) => {
-                let off = world.after(world.rng.clone().u64(500..5000));
-                if let Some(vm) = world.vms.get_mut(id) {
-                    vm.off_at = Some(off);
-                }
-                Outcome::Done
-            }
-            Effect::Start(id) => {
-                let ready = world.after(3000);
-                if let Some(vm) = world.vms.get_mut(id).filter(|vm| vm.facts.status == ServerStatus::Shutoff)
-                {
-                    (vm.facts.status, vm.ready_at) = (ServerStatus::Active, ready);
-                    vm.instance += 1000;
-                    vm.time_ns = 0;
-                }
-                Outcome::Done
-            }
-            Effect::Snapshot(_) | Effect::ReleaseAddress(_) => Outcome::Done,
-            Effect::Delete(id) => {
-                let slow = chance(world, self.weather.slow_delete);
-                let takes = if slow { world.rng.u64(60_000..1_200_000) } else { world.rng.u64(500..3000) };
-                let gone = world.after(takes);
-                if let Some(vm) = world.vms.get_mut(id).filter(|vm| vm.facts.status != ServerStatus::Deleted)
-                {
-                    vm.gone_at.get_or_insert(gone);
-                    vm.facts.task_state = Some("deleting".into());
-                }
-                Outcome::Done
-            }
-            Effect::TakeVip { .. } => {
-                world.vip = Vip::Haproxy;
-                Outcome::Done
-            }
-            Effect::GiveVip(id) => {
-                world.vip = Vip::Vm(*id);
-                Outcome::Done
+    /// Counts, and tells what the history says.
+    fn tell(&mut self, world: &mut World) {
+        if let Some(transition) = &self.machine.state.transition {
+            let stage = transition.stage.name();
+            self.stages.insert(stage);
+        }
+        let history = &self.machine.state.history;
+        if history.back() == self.told.as_ref() {
+            return;
+        }
+        let told = self.told.take();
+        let new = history.iter().rev().take_while(|entry| Some(*entry) != told.as_ref()).count();
+        for entry in history.iter().skip(history.len() - new.min(history.len())) {
+            self.cycles += u32::from(entry.what == "handed over");
+            self.heals += u32::from(entry.what == "lost");
+            world.tell(|| format!("   {}: {}", entry.what, entry.why));
+        }
+        self.told = history.back().cloned();
+    }
+}
+
+fn start(stored: Option<State>, settings: &Settings, world: &World, now: Timestamp) -> Machine {
+    let mut servers = world.listed();
+    servers.retain(|facts| facts.mark.is_some());
+    if let Some(state) = &stored {
+        for id in state.members.iter().map(|m| m.id).chain(state.moving()) {
+            if !servers.iter().any(|facts| facts.id == id) {
+                servers.push(world.page(id));
             }
         }
     }
-}
-
-fn find(world: &World, intent: IntentId) -> Option<ServerId> {
-    world
-        .vms
-        .values()
-        .find(|vm| {
-            vm.facts.mark.as_ref().is_some_and(|mark| mark.intent == intent) && world.now >= vm.listed_from
-        })
-        .filter(|vm| vm.facts.status != ServerStatus::Deleted)
-        .map(|vm| vm.facts.id)
-}
-
-fn start(stored: Option<State>, settings: &Settings, world: &World) -> Machine {
-    let known: Vec<ServerId> =
-        stored.iter().flat_map(|s| s.members.iter().map(|m| m.id).chain(s.moving())).collect();
-    let base = world.vms.values().find(|vm| {
-        vm.facts.name == settings.base && vm.facts.mark.is_none() && vm.facts.status != ServerStatus::Deleted
-    });
-    let facts = Facts {
-        servers: world.servers(&known),
-        base: base.map(|vm| vm.facts.clone()),
-        lb: Some(world.seen()),
-        vip: Some(world.vip_seen()),
-    };
-    Machine::new(recover(stored, &facts, settings, world.now), settings.clone(), world.now)
-}
-
-/// Whether something of this chance (in a thousand) happens now.
-pub(crate) fn chance(world: &mut World, per_mille: u32) -> bool {
-    per_mille > 0 && world.rng.u32(0..1000) < per_mille
-}
-
-/// How many workers would send `id`'s VM a request or hold a session to it.
-pub(crate) fn workers_on(world: &World, id: ServerId) -> usize {
-    let Some(address) = world.vms.get(&id).and_then(|vm| vm.facts.address) else { return 0 };
-    let touches =
-        |s: &&crate::world::Server| s.address.ip() == address && (usable(s) || !s.sessions.is_empty());
-    world.workers.iter().filter(|w| w.servers.values().any(|s| touches(&s))).count()
-}
-
-/// Whether a transition of this kind is in flight.
-pub(crate) fn under_way(machine: &Machine, kind: fn(&Kind) -> bool) -> bool {
-    machine.state.transition.as_ref().is_some_and(|t| kind(&t.kind))
+    let base = world.vms.values().find(|vm| vm.facts.name == settings.base && vm.facts.mark.is_none());
+    let lb = (world.now >= world.lb.down_until).then(|| world.lb.seen());
+    let facts = Facts { servers, base: base.map(|vm| vm.facts.clone()), lb, vip: Some(world.vip_seen()) };
+    Machine::new(recover(stored, &facts, settings, now), settings.clone(), now)
 }
