@@ -61,6 +61,32 @@ fn systemd_understands_every_line() {
 }
 
 #[test]
+fn the_drop_ins_for_the_other_modes_are_understood() {
+    let dir = installed();
+    for (unit, drop_ins) in [
+        ("lbsidecar@", &["host-address.conf"][..]),
+        ("lbsidecar-haproxy@", &["host-address.conf", "host-network.conf"]),
+    ] {
+        let instance = dir.path().join(format!("{unit}default.service"));
+        let place = dir.path().join(format!("{unit}default.service.d"));
+        fs::create_dir(&place).unwrap();
+        let verify = || analyze(&["verify", "--man=no"], &instance);
+        for name in drop_ins {
+            fs::copy(systemd().join(name), place.join(name)).unwrap();
+        }
+        let Some(output) = verify() else { return };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains(".service.d"), "{unit}: {said}");
+        // They are read at all.
+        fs::write(place.join("z.conf"), "[Service]\nNoNewPrivileges=perhaps\n").unwrap();
+        let Some(output) = verify() else { return };
+        assert!(String::from_utf8_lossy(&output.stderr).contains("perhaps"), "{output:?}");
+        // The other unit is looked at together with this one.
+        fs::remove_file(place.join("z.conf")).unwrap();
+    }
+}
+
+#[test]
 fn a_line_that_systemd_does_not_understand_is_found() {
     let dir = installed();
     let path = dir.path().join("lbsidecar@.service");
