@@ -343,6 +343,17 @@ impl Laws {
                     format!("{id} is a stranger, and {} was asked of it", effect.name()),
                 );
             }
+            Effect::Stop(id) => {
+                let Some(vm) = world.vms.get(id) else { return };
+                let workers = vm.facts.address.map_or(0, |ip| world.lb.workers_on(ip));
+                if vm.runs && workers > 0 {
+                    self.broken(
+                        now,
+                        "law 1",
+                        format!("{id} is switched off while {workers} worker(s) use it"),
+                    );
+                }
+            }
             Effect::Delete(id) => {
                 let Some(vm) = world.vms.get(id) else { return };
                 let workers = vm.facts.address.map_or(0, |ip| world.lb.workers_on(ip));

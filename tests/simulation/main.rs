@@ -2,7 +2,7 @@
 //! world of Nova, HAProxy with old workers, libvirt and clients, with everything that goes wrong.
 //!
 //! `LBSIDECAR_SIM_SEEDS=N` widens it, `LBSIDECAR_SIM_SEED=S` lives one seed again and tells its story. A life that breaks a law is
-//! shrunk to the mishaps that it takes.
+//! shrunk to the mishaps that it takes; `LBSIDECAR_SIM_TOLD=N` says how many of them.
 
 #![allow(
     clippy::unwrap_used,
@@ -116,7 +116,13 @@ fn run(violent: bool) {
     }
     let seeds = number("LBSIDECAR_SIM_SEEDS").unwrap_or(SEEDS);
     let sum = all(seeds, violent);
-    for (&seed, life) in sum.bad.iter().take(TOLD) {
+    let told = number("LBSIDECAR_SIM_TOLD").map_or(TOLD, |n| n as usize);
+    for life in sum.bad.values().take(TOLD) {
+        for broken in life.broken.iter().take(1) {
+            println!("BROKEN {broken}");
+        }
+    }
+    for (&seed, life) in sum.bad.iter().take(told) {
         tell(seed, violent, life);
     }
     println!(
