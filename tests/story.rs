@@ -445,3 +445,23 @@ fn a_deletion_that_nova_does_not_finish_is_said_and_nothing_else_is_begun() {
     }
     assert_eq!(world.log.iter().filter(|effect| *effect == "create").count(), 1, "it still counts");
 }
+
+#[test]
+fn sessions_of_a_base_that_is_off_do_not_keep_its_drain_waiting() {
+    let mut world = World::new();
+    world.load(90.0);
+    world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+    world.load(10.0);
+    world.sessions = 1;
+    world.until("draining", 400, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
+    let cut = |w: &World| w.log.iter().any(|effect| effect == "cut-sessions");
+    for _ in 0..20 {
+        world.step();
+    }
+    assert!(!cut(&world), "a base that runs is waited for");
+    world.cloud.values_mut().find(|facts| facts.name == "vm-test").unwrap().status = ServerStatus::Shutoff;
+    world.until("cut", 10, cut);
+    world.sessions = 0;
+    world.until("handed over", 60, |w| w.phase() == Phase::Single);
+    assert_eq!(world.names(), ["vm-test-clone"]);
+}
