@@ -156,7 +156,10 @@ impl World {
                     Some(why) => Outcome::Refused(why),
                     None => Outcome::Admitted,
                 },
-                Effect::Create { intent, name, generation, .. } => {
+                Effect::Study(_) => Outcome::Studied("like it".into()),
+                Effect::Create { intent, name, generation, base, blueprint } => {
+                    let gone = self.cloud[&base].status == ServerStatus::Deleted;
+                    assert_eq!(blueprint.is_some(), gone, "only what is gone is made from its blueprint");
                     let id = ServerId(Uuid::from_u128((100 + u128::from(generation)) << 96));
                     let mark = Mark { pool: PoolName::try_new("web").unwrap(), intent, generation };
                     self.cloud.insert(id, server(id, &name, Some(mark), self.now));

@@ -72,7 +72,7 @@ keys! {
     /// A clone serves at least this long before the base may go.
     policy_min_lifetime: Duration = "policy.min_lifetime", Is("60s"), Live;
 
-    /// When the primary is lost and nobody else serves: bring it back (start it, or make another one like it), or only say so.
+    /// When the primary is lost and nobody else serves: bring it back (start it, or make another one from its image or our newest snapshot, as `clone.source` says), or only say so.
     policy_lost_primary: LostPrimary = "policy.lost_primary", Is("alert"), Live;
 
     /// What a clone boots from: the base's image, or the newest snapshot of ours of the base.

@@ -88,6 +88,8 @@ pub enum Effect {
         base: ServerId,
         /// The name that the copy would get: it must not be a stranger's.
         name: String,
+        /// What it was like, when it is gone.
+        blueprint: Option<String>,
     },
     /// Make a copy of a VM.
     Create {
@@ -99,7 +101,11 @@ pub enum Effect {
         generation: u32,
         /// The VM to copy.
         base: ServerId,
+        /// What it was like, when it is gone.
+        blueprint: Option<String>,
     },
+    /// Write down what a copy of this VM needs, for the time when it is gone.
+    Study(ServerId),
     /// Which server carries this intent?
     FindIntent(IntentId),
     /// The address that HAProxy reaches it at; in `host` mode a floating IP is given to it if it has none.
@@ -134,6 +140,7 @@ impl Effect {
             Effect::CutSessions(_) => "cut-sessions",
             Effect::Admit { .. } => "admit",
             Effect::Create { .. } => "create",
+            Effect::Study(_) => "study",
             Effect::FindIntent(_) => "find-intent",
             Effect::Address(_) => "address",
             Effect::Stop(_) => "stop",
@@ -168,6 +175,8 @@ pub enum Outcome {
     Admitted,
     /// There is no room, or it would not help.
     Refused(String),
+    /// What a copy of it needs.
+    Studied(String),
     /// The VM that Nova made.
     Created(ServerId),
     /// The VM with that intent, if there is one.

@@ -180,6 +180,22 @@ impl Machine {
         true
     }
 
+    /// What was written down of a member, when it can no longer be asked for.
+    pub(super) fn blueprint_of(&self, id: ServerId) -> Option<String> {
+        let gone = self.view.status(id) == Some(ServerStatus::Deleted);
+        self.state.blueprint.as_ref().filter(|_| gone).map(|blueprint| blueprint.text.clone())
+    }
+
+    /// The member whose blueprint is missing.
+    pub(super) fn unstudied(&self, now: Timestamp) -> Option<ServerId> {
+        let base = self.state.base()?;
+        let wanted = self.settings.policy.lost_primary == LostPrimary::Recreate
+            && self.state.blueprint.as_ref().is_none_or(|blueprint| blueprint.of != base.id)
+            && self.view.status(base.id) == Some(ServerStatus::Active)
+            && now >= self.view.study_not_before;
+        wanted.then_some(base.id)
+    }
+
     fn evict(&mut self, now: Timestamp, id: ServerId, loss: &Loss) -> Turn {
         let why = loss.to_string();
         let evict = Kind::Evict { why: why.clone() };

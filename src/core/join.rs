@@ -38,9 +38,14 @@ impl Machine {
         }
         match (&transition.stage, transition.server) {
             (Stage::Admitting, _) => match (&transition.kind, self.state.pattern()) {
-                (Kind::ScaleOut { name, .. }, Some(base)) => {
-                    Turn::Do(Effect::Admit { base: base.id, name: name.clone() }, Purpose::Stage)
-                }
+                (Kind::ScaleOut { name, .. }, Some(base)) => Turn::Do(
+                    Effect::Admit {
+                        base: base.id,
+                        name: name.clone(),
+                        blueprint: self.blueprint_of(base.id),
+                    },
+                    Purpose::Stage,
+                ),
                 _ => self.give_up(now, "there is no member that could be copied"),
             },
             (Stage::Creating { asked: false }, _) => {
@@ -54,6 +59,7 @@ impl Machine {
                     name: name.clone(),
                     generation: *generation,
                     base: base.id,
+                    blueprint: self.blueprint_of(base.id),
                 };
                 // On disk before the call goes out: the shell saves the state before it acts. Only now is the name used up.
                 self.state.next_generation = self.state.next_generation.max(generation.saturating_add(1));

@@ -16,13 +16,15 @@ use super::{
     event::{Command, Effect, Event, Outcome, Request, Ticket},
     lb::{LbAdmin, LbMode, LbSeen},
     settings::Settings,
-    state::{Place, State},
+    state::{Blueprint, Place, State},
     time::Timestamp,
     transition::{Kind, Stage, Transition, Way},
     units::Weight,
     view::{Pending, Purpose, View},
 };
 
+/// How long a blueprint that could not be taken is left alone.
+const STUDY_PAUSE: std::time::Duration = std::time::Duration::from_secs(300);
 /// How many turns one event may take; more would be a loop that makes no progress.
 const TURNS: usize = 32;
 
@@ -154,6 +156,10 @@ impl Machine {
                     self.view.force_apply = false;
                     self.view.applied = Some(model);
                 }
+            },
+            Purpose::Study(of) => match outcome {
+                Outcome::Studied(text) => self.state.blueprint = Some(Blueprint { of, text }),
+                _ => self.view.study_not_before = now.plus(STUDY_PAUSE),
             },
             Purpose::TakeVip | Purpose::GiveVip => {
                 let taking = pending.purpose == Purpose::TakeVip;

@@ -23,6 +23,9 @@ pub struct State {
     pub pool: PoolName,
     /// The members, oldest first. The first that serves is the base.
     pub members: Vec<Member>,
+    /// What a new member needs, for the case that no member is left that could be copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blueprint: Option<Blueprint>,
     /// The transition in flight.
     pub transition: Option<Transition>,
     /// Counts membership changes; samples from before the newest one do not vote.
@@ -45,6 +48,15 @@ pub struct State {
     pub vip_taken: bool,
     /// What happened, newest last.
     pub history: VecDeque<History>,
+}
+
+/// What the cloud needs to make a member that is like another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blueprint {
+    /// The member that it was taken of.
+    pub of: ServerId,
+    /// The cloud's own words; nothing of it is looked at here.
+    pub text: String,
 }
 
 /// One VM of the pool.
@@ -123,6 +135,7 @@ impl State {
         Self {
             pool,
             members: Vec::new(),
+            blueprint: None,
             transition: None,
             epoch: 0,
             epoch_since: now,

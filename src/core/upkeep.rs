@@ -53,6 +53,11 @@ impl Machine {
         if wanted && (!self.state.vip_taken || self.view.vip == Some(VipSeen::Free)) {
             return Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::TakeVip);
         }
+        if self.state.vip_taken
+            && let Some(id) = self.unstudied(now)
+        {
+            return Turn::Do(Effect::Study(id), Purpose::Study(id));
+        }
         if self.state.released
             && self.state.vip_taken
             && let Some(primary) = self.state.serving().last()

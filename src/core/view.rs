@@ -61,6 +61,8 @@ pub struct View {
     pub last_ticket: u64,
     /// Not before this moment is a repair outside of transitions tried again.
     pub repair_not_before: Timestamp,
+    /// Not before this moment is a blueprint taken again.
+    pub study_not_before: Timestamp,
     /// What a repair outside of transitions failed of.
     pub repair_failed: Option<String>,
     /// When HAProxy's check was last counted as a proof.
@@ -89,6 +91,8 @@ pub enum Purpose {
     TakeVip,
     /// The service address is given back to a VM.
     GiveVip,
+    /// What a copy of this member needs is written down.
+    Study(ServerId),
 }
 
 /// Votes in a row.

@@ -14,7 +14,7 @@ use crate::{
     core::{
         cloud::{FailureKind, Mark},
         event::{Effect, Outcome},
-        ids::ServerId,
+        ids::{IntentId, ServerId},
         settings::Settings,
     },
     haproxy::{Haproxy, HaproxyError},
@@ -88,11 +88,22 @@ impl Executor {
                 self.haproxy.lock().await.cut_sessions(&server).await?;
                 Outcome::Done
             }
-            Effect::Admit { base, name } => self.admit(cloud, base, &name).await?,
-            Effect::Create { intent, name, generation, base } => {
+            Effect::Admit { base, name, blueprint } => {
+                self.admit(cloud, base, &name, blueprint.is_some()).await?
+            }
+            Effect::Study(base) => {
+                let mark = Mark { pool: self.settings.pool.clone(), intent: IntentId(base.0), generation: 0 };
+                let settings = self.settings.clone_spec.clone();
+                let request = CopyRequest { base, name: String::new(), mark, settings };
+                Outcome::Studied(cloud.study(&request).await?)
+            }
+            Effect::Create { intent, name, generation, base, blueprint } => {
                 let mark = Mark { pool: self.settings.pool.clone(), intent, generation };
                 let request = CopyRequest { base, name, mark, settings: self.settings.clone_spec.clone() };
-                Outcome::Created(cloud.create_copy(&request).await?)
+                Outcome::Created(match blueprint {
+                    Some(blueprint) => cloud.create_again(&request, &blueprint).await?,
+                    None => cloud.create_copy(&request).await?,
+                })
             }
             Effect::FindIntent(intent) => {
                 Outcome::Found(cloud.find_intent(&self.settings.pool, intent).await?)
@@ -143,13 +154,17 @@ impl Executor {
     }
 
     /// Whether a copy of `base` has room and would help.
-    async fn admit(&self, cloud: &Cloud, base: ServerId, name: &str) -> Result<Outcome, Failure> {
+    async fn admit(&self, cloud: &Cloud, base: ServerId, name: &str, gone: bool) -> Result<Outcome, Failure> {
         let strangers = cloud.servers_named(name).await?;
         if let Some(stranger) = strangers.first() {
             return Ok(Outcome::Refused(format!(
                 "a server named {name} exists already ({}), and it is not ours: rename or delete it, or choose another --clone",
                 stranger.id
             )));
+        }
+        if gone {
+            // What it had is free again; for the rest Nova has the last word, and the pool backs off when it refuses.
+            return Ok(Outcome::Admitted);
         }
         let room = match cloud.room_for(base, &self.settings.clone_spec, &self.address.reach()).await? {
             Room::Enough { memory_mib } => memory_mib,

@@ -38,6 +38,20 @@ impl Cloud {
     /// # Errors
     /// Of kind `Unknown` when the server may have been made all the same: [`Cloud::find_intent`] tells. Else nothing was made.
     pub async fn create_copy(&self, request: &CopyRequest) -> Result<ServerId, CloudError> {
+        let body = self.describe_copy(request).await?;
+        self.post_server(request, body).await
+    }
+
+    /// Asks Nova for a copy of a server that is gone, from what [`Cloud::study`] wrote down of it.
+    ///
+    /// # Errors
+    /// As [`Cloud::create_copy`].
+    pub async fn create_again(&self, request: &CopyRequest, blueprint: &str) -> Result<ServerId, CloudError> {
+        let body = self.describe_again(request, blueprint).await?;
+        self.post_server(request, body).await
+    }
+
+    async fn post_server(&self, request: &CopyRequest, body: Value) -> Result<ServerId, CloudError> {
         #[derive(Deserialize)]
         struct Body {
             server: Created,
@@ -46,7 +60,6 @@ impl Cloud {
         struct Created {
             id: ServerId,
         }
-        let body = self.describe_copy(request).await?;
         let call = Call::post(Compute, "create server", &request.name, &["servers"], json!({"server": body}));
         match self.client.json::<Body>(&call).await {
             Ok(body) => Ok(body.server.id),
@@ -57,6 +70,37 @@ impl Cloud {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes down what a copy of a server needs, for the time when it is gone.
+    ///
+    /// # Errors
+    /// As [`Cloud::create_copy`]; nothing is made.
+    pub async fn study(&self, request: &CopyRequest) -> Result<String, CloudError> {
+        Ok(self.describe_copy(request).await?.to_string())
+    }
+
+    /// The `server` object for a copy of a server that is gone, from what was written down.
+    async fn describe_again(&self, request: &CopyRequest, blueprint: &str) -> Result<Value, CloudError> {
+        let broken = |why: String| {
+            CloudError::new(FailureKind::Permanent, "copy server", request.base.to_string(), why)
+        };
+        let mut copy: Value = serde_json::from_str(blueprint)
+            .map_err(|why| broken(format!("what was written down of it cannot be read: {why}")))?;
+        let fields =
+            copy.as_object_mut().ok_or_else(|| broken("what was written down is no object".into()))?;
+        fields.insert("name".into(), json!(request.name));
+        fields.insert("metadata".into(), mark_metadata(&request.mark));
+        // An image may have been deleted or given meanwhile, and snapshots go on being made.
+        if let Some(wanted) = &request.settings.image {
+            fields.insert("imageRef".into(), json!(self.find_image(wanted).await?.id));
+        } else if request.settings.source == CloneSource::Snapshot {
+            let snapshots = self.snapshots(&request.mark.pool).await?;
+            if let Some(newest) = snapshots.iter().find(|image| image.status == "active") {
+                fields.insert("imageRef".into(), json!(newest.id));
+            }
+        }
+        Ok(copy)
     }
 
     /// The `server` object of `POST /servers`.

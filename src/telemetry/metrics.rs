@@ -109,12 +109,13 @@ pub(super) const KINDS: [&str; 6] = ["adopt", "scale-out", "handover", "roll-bac
 const VOTES: [Vote; 4] = [Vote::High, Vote::Low, Vote::Between, Vote::Unknown];
 const ACTIONS: [Action; 4] = [Action::None, Action::ScaleOut, Action::Handover, Action::Abort];
 const SERVICES: [&str; 4] = ["identity", "compute", "network", "image"];
-pub(super) const EFFECTS: [&str; 14] = [
+pub(super) const EFFECTS: [&str; 15] = [
     "apply",
     "probe",
     "cut-sessions",
     "admit",
     "create",
+    "study",
     "find-intent",
     "address",
     "stop",

@@ -265,3 +265,20 @@ async fn a_clone_from_a_snapshot_takes_the_newest_of_ours() {
     let sent = sent(&stage, &asked(|s| s.source = CloneSource::Snapshot)).await;
     assert_eq!(sent["imageRef"], "00000000-0000-0000-0000-000000000002");
 }
+
+#[tokio::test]
+async fn a_server_that_is_gone_is_made_again_from_what_was_written_down_of_it() {
+    let before = Stage::new().await.with_base().await;
+    let copy = sent(&before, &copy_request()).await;
+    let blueprint = before.cloud.study(&copy_request()).await.unwrap();
+
+    // Nova and Neutron know nothing of it any more: only the POST is answered.
+    let after = Stage::new().await;
+    after.on("POST", "compute/servers", answer(202, "server-created")).await;
+    after.cloud.create_again(&copy_request(), &blueprint).await.unwrap();
+    let body: Value = after.came("POST", "compute/servers").await[0].body_json().unwrap();
+    assert_eq!(body["server"], copy);
+
+    let broken = after.cloud.create_again(&copy_request(), "{").await.unwrap_err();
+    assert!(broken.to_string().contains("written down of it cannot be read"), "{broken}");
+}

@@ -101,6 +101,11 @@ impl Daemon {
                 Some(_) => Outcome::Refused("quota of instances is used up".into()),
                 None => Outcome::Admitted,
             },
+            Effect::Study(id) if world.vms.contains_key(id) => Outcome::Studied("like it".into()),
+            Effect::Study(_) => failed(FailureKind::NotFound, "no such server"),
+            Effect::Create { base, blueprint: None, .. } if !world.vms.contains_key(base) => {
+                failed(FailureKind::NotFound, "there is nothing to copy")
+            }
             Effect::Create { intent, name, generation, .. } => {
                 let mark =
                     Mark { pool: self.settings.pool.clone(), intent: *intent, generation: *generation };

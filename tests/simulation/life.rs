@@ -252,8 +252,10 @@ fn unsettled(world: &World, daemon: &Daemon) -> Option<String> {
         return Some(format!("under way: {transition:?}"));
     }
     let (phase, alarms) = (daemon.phase(world), daemon.alarms(world));
-    // Whom nobody may bring back is waited for; before the service address was taken that is any VM.
-    let may = daemon.settings.policy.lost_primary == LostPrimary::Recreate && state.vip_taken;
+    // Whom nobody may bring back is waited for; before the service address was taken that is any VM, and so is one that is gone and was
+    // never looked at.
+    let known = state.blueprint.is_some() || state.pattern().is_some_and(|m| world.vms.contains_key(&m.id));
+    let may = daemon.settings.policy.lost_primary == LostPrimary::Recreate && state.vip_taken && known;
     let waits = !may && alarms.iter().all(|alarm| alarm.contains("is lost"));
     // Without any VM and any memory of one there is nothing to go on from: the real daemon says so and ends.
     let waits = waits || state.members.is_empty();
