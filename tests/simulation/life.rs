@@ -256,7 +256,8 @@ fn unsettled(world: &World, daemon: &Daemon) -> Option<String> {
     // never looked at.
     let known = state.blueprint.is_some() || state.pattern().is_some_and(|m| world.vms.contains_key(&m.id));
     let may = daemon.settings.policy.lost_primary == LostPrimary::Recreate && state.vip_taken && known;
-    let waits = !may && alarms.iter().all(|alarm| alarm.contains("is lost"));
+    let waits =
+        !may && alarms.iter().all(|alarm| alarm.contains("is lost") || alarm.contains("nothing to copy"));
     // Without any VM and any memory of one there is nothing to go on from: the real daemon says so and ends.
     let waits = waits || state.members.is_empty();
     let well = matches!(phase, Phase::Single | Phase::Balanced) || waits;
