@@ -157,16 +157,19 @@ impl Machine {
             return false;
         };
         let why = loss.to_string();
+        // HAProxy is never left without any server: the last one stays in its configuration, whatever becomes of it.
+        let another = self.state.members.iter().any(|m| m.id != id && m.place != Place::Unlisted);
         match (&transition.kind, loss) {
             // How long it may be silent is the deadline of the stage.
             (_, Loss::Silent(_)) => return false,
             (_, Loss::Off) if !listed => return false,
-            (Kind::ScaleOut { .. }, _) if listed => self.undo_scale_out(now, id, why),
-            (Kind::ScaleOut { .. }, _) => self.fail_unlisted(now, why),
+            (Kind::ScaleOut { .. }, _) if listed && another => self.undo_scale_out(now, id, why),
+            (Kind::ScaleOut { .. }, _) if !listed => self.fail_unlisted(now, why),
             // We switched it off ourselves, perhaps, before the handover was called off.
             (Kind::Rejoin { .. }, Loss::Off) => self.enter(now, Stage::Starting, why),
             (
                 Kind::Adopt
+                | Kind::ScaleOut { .. }
                 | Kind::Rejoin { .. }
                 | Kind::Handover
                 | Kind::RollBack { .. }
