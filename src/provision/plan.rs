@@ -436,17 +436,23 @@ fn wanted(settings: &ProvisionSettings, seen: &Seen, role: Role) -> Vec<Wanted> 
     let service = Traffic::Tcp(settings.port);
     match role {
         Role::Members => {
-            let mut rules = vec![
+            // The service from the host itself is for a try before the daemon has taken over; clients come through HAProxy.
+            let mut all = vec![
                 Wanted { what: Traffic::Tcp(22), from: host() },
                 Wanted { what: Traffic::Icmp, from: Origin::Net(settings.cidr) },
-                // For a try before the daemon has taken the service over; clients come through HAProxy.
                 Wanted { what: service, from: host() },
             ];
             if settings.vip == Vip::Port {
-                rules.push(Wanted { what: service, from: Origin::Balancer });
+                // That port is this host's leg in the members' network, and the only way to a member whose floating IP has moved to it.
+                all.push(Wanted { what: Traffic::Tcp(22), from: Origin::Balancer });
+                all.push(Wanted { what: service, from: Origin::Balancer });
             }
-            if settings.port == 22 {
-                rules.remove(2);
+            // A service on port 22 has each rule once: Neutron refuses the second.
+            let mut rules = Vec::new();
+            for rule in all {
+                if !rules.contains(&rule) {
+                    rules.push(rule);
+                }
             }
             rules
         }

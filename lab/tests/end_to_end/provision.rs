@@ -37,11 +37,20 @@ fn an_empty_project_serves_and_is_as_empty_again() {
     let url =
         said.lines().find_map(|line| line.trim().strip_prefix("curl ")).expect("what to do next").to_owned();
     assert_eq!(lab.get_soon(&url, BOOT), "vm-test\n");
-    // The host's own address, and no other, may log in.
-    let groups = lab.cloud(Method::GET, "9696/v2.0/security-groups?name=lab-sg", None);
-    let ssh = groups["security_groups"][0]["security_group_rules"].as_array().unwrap();
-    let ssh = ssh.iter().find(|rule| rule["port_range_min"] == 22).expect("a rule for SSH");
-    assert_eq!(ssh["remote_ip_prefix"], "10.20.20.1/32");
+    // The host may log in, by its own address and by the load balancer port, and nobody else.
+    let group = |name: &str| {
+        let path = format!("9696/v2.0/security-groups?name={name}");
+        lab.cloud(Method::GET, &path, None)["security_groups"][0].clone()
+    };
+    let (members, balancer) = (group("lab-sg"), group("lab-sg-lb"));
+    let rules = members["security_group_rules"].as_array().unwrap();
+    let ssh: Vec<&Value> = rules.iter().filter(|rule| rule["port_range_min"] == 22).collect();
+    assert!(
+        ssh.len() == 2
+            && ssh.iter().any(|rule| rule["remote_ip_prefix"] == "10.20.20.1/32")
+            && ssh.iter().any(|rule| rule["remote_group_id"] == balancer["id"]),
+        "{ssh:?}"
+    );
 
     // Again: nothing to do, nothing changed.
     let full = everything(&lab);

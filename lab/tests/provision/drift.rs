@@ -14,7 +14,7 @@ async fn a_router_without_gateway_a_missing_rule_and_a_loose_subnet_are_mended()
     let (router, subnet) = (seen.router.unwrap().id, seen.subnet.unwrap().id);
     let ip = seen.floating_ip.unwrap().id;
     let members = seen.members.unwrap();
-    let ssh = members.rules.iter().find(|rule| rule.first == Some(22)).unwrap().id;
+    let ssh = members.rules.iter().find(|rule| rule.first == Some(22) && rule.prefix.is_some()).unwrap().id;
 
     let neutron = Service::Neutron;
     let put =
