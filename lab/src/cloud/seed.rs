@@ -14,7 +14,7 @@ use super::{
 
 /// Name, vCPUs, MiB. The last two are there to fail: no host has so much, and no quota allows so much.
 const FLAVORS: [(&str, u32, u32); 5] = [
-    ("m1.nano", 1, 192),
+    ("m1.nano", 1, 96),
     ("m1.tiny", 1, 128),
     ("m1.small", 2, 256),
     ("m1.huge", 1, 45_000),

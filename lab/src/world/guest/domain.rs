@@ -23,12 +23,16 @@ pub struct Domain<'a> {
     pub home: &'a Path,
 }
 
+/// Ubuntu's kernel does not start in less, whatever the flavor says. Memory that a guest does not touch costs nothing.
+const KERNEL_MIB: u64 = 192;
+
 impl Domain<'_> {
     /// Its description.
     #[must_use]
     pub fn xml(&self) -> String {
         let Self { guest, name, accelerator, kernel, home } = self;
-        let (id, memory, vcpus) = (guest.id, u64::from(guest.memory_mib) * 1024, guest.vcpus);
+        let (id, vcpus) = (guest.id, guest.vcpus);
+        let memory = u64::from(guest.memory_mib).max(KERNEL_MIB) * 1024;
         let mut ports = String::new();
         let mut interfaces = String::new();
         for nic in &guest.nics {
