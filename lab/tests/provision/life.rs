@@ -74,6 +74,8 @@ async fn the_rules_let_in_whom_they_should_and_nobody_else() {
         [
             "icmp None 192.168.100.0/24",
             "tcp Some(22) 10.20.20.1/32",
+            // The host's own leg in that network, by which it reaches a member whose floating IP has moved.
+            "tcp Some(22) balancer",
             "tcp Some(80) 10.20.20.1/32",
             "tcp Some(80) balancer"
         ]
