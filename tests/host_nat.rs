@@ -7,6 +7,9 @@
     reason = "a test stops where it cannot go on"
 )]
 
+#[path = "common/isolated.rs"]
+mod isolated;
+
 use std::{
     fs::{self, File},
     io,
@@ -18,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+use isolated::{sh, was_run_inside};
 use lbsidecar::nat::{RULES, SYSCTL, TABLE, UNIT, WANTED};
 use nix::sched::{CloneFlags, setns};
 
@@ -28,30 +32,13 @@ const FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// Beyond what a handshake on one machine takes, even a busy one.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Runs `test` as the first process of new namespaces, with an `/etc` and a `/run` that are empty.
+/// Runs `test` inside, with an `/etc` and a `/run` that are empty.
 fn isolated(name: &str, test: impl FnOnce()) {
-    const MARK: &str = "LBSIDECAR_TEST_ISOLATED";
-    if std::env::var_os(MARK).is_none() {
-        let status = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--net", "--mount", "--pid", "--fork"])
-            .args(["--kill-child", "--mount-proc", "--"])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(MARK, "1")
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .status()
-            .expect("unshare(1) of util-linux runs");
-        assert!(status.success(), "{name} failed inside its namespaces");
+    if was_run_inside(name) {
         return;
     }
     sh("mount -t tmpfs none /run && mount -t tmpfs none /etc && mkdir /etc/sysctl.d && ip link set lo up");
     test();
-}
-
-fn sh(line: &str) -> String {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// `br-ex` with a guest behind it, `eth0` with the Internet behind it, which knows no way back to the guest.

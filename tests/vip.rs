@@ -1,7 +1,4 @@
 //! The service address on real links, in namespaces of the test's own.
-//!
-//! Each test runs itself again as the first process of new user, network, mount and process namespaces, so that it needs
-//! no root, cannot touch the host, and leaves nothing behind however it ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,6 +6,9 @@
     clippy::panic,
     reason = "a test stops where it cannot go on"
 )]
+
+#[path = "common/isolated.rs"]
+mod isolated;
 
 use std::{
     fs,
@@ -20,6 +20,7 @@ use std::{
     time::Duration,
 };
 
+use isolated::{sh, was_run_inside};
 use lbsidecar::{
     core::cloud::FailureKind,
     vip::{INSIDE, PlugSpec, host, plug, plugged, settings::Plug, unplug},
@@ -37,41 +38,13 @@ const RIGHTLESS: &str = "LBSIDECAR_TEST_RIGHTLESS";
 
 /// Runs `test` inside; `name` is the test's own.
 fn isolated<F: Future<Output = ()>>(name: &str, test: impl FnOnce() -> F) {
-    const MARK: &str = "LBSIDECAR_TEST_ISOLATED";
-    if std::env::var_os(MARK).is_none() {
-        let status = Command::new("unshare")
-            .args([
-                "--user",
-                "--map-root-user",
-                "--net",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", name, "--nocapture"])
-            .env(MARK, "1")
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .status()
-            .expect("unshare(1) of util-linux runs");
-        assert!(status.success(), "{name} failed inside its namespaces");
+    if was_run_inside(name) {
         return;
     }
     if std::env::var_os(RIGHTLESS).is_none() {
         sh("mount -t tmpfs none /run && ip link set lo up");
     }
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test());
-}
-
-/// Runs a shell line that must succeed and returns what it prints.
-fn sh(line: &str) -> String {
-    let output = Command::new("sh").args(["-c", line]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-    text
 }
 
 fn in_ns(line: &str) -> String {

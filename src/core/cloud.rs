@@ -34,6 +34,25 @@ pub struct ServerFacts {
     pub created: Timestamp,
 }
 
+impl ServerFacts {
+    /// A server that Nova does not know any more.
+    #[must_use]
+    pub fn gone(id: ServerId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            status: ServerStatus::Deleted,
+            task_state: None,
+            fault: None,
+            address: None,
+            floating_ip: None,
+            mark: None,
+            locked: false,
+            created: Timestamp::default(),
+        }
+    }
+}
+
 /// What we write into a server's metadata (`lbsidecar:pool`, `lbsidecar:intent`, `lbsidecar:generation`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {

@@ -2,9 +2,8 @@
 
 use crate::{
     core::{
-        cloud::{ServerFacts, ServerStatus},
+        cloud::ServerFacts,
         ids::{PoolName, ServerId},
-        time::Timestamp,
     },
     openstack::{Cloud, CloudError, Reach},
 };
@@ -33,23 +32,8 @@ pub(super) async fn observe(
         // A list may lag behind; only the server's own page says that it is gone.
         facts.push(match cloud.server(*id).await? {
             Some(server) => server.facts(reach),
-            None => gone(*id),
+            None => ServerFacts::gone(*id),
         });
     }
     Ok(facts)
-}
-
-fn gone(id: ServerId) -> ServerFacts {
-    ServerFacts {
-        id,
-        name: String::new(),
-        status: ServerStatus::Deleted,
-        task_state: None,
-        fault: None,
-        address: None,
-        floating_ip: None,
-        mark: None,
-        locked: false,
-        created: Timestamp::default(),
-    }
 }

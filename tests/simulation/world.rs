@@ -359,7 +359,7 @@ impl World {
 
     /// One server's own page.
     pub(crate) fn page(&self, id: ServerId) -> ServerFacts {
-        self.vms.get(&id).map_or_else(|| gone(id), |vm| vm.facts.clone())
+        self.vms.get(&id).map_or_else(|| ServerFacts::gone(id), |vm| vm.facts.clone())
     }
 
     pub(crate) fn vip_seen(&self) -> VipSeen {
@@ -368,20 +368,5 @@ impl World {
             Vip::Nobody => VipSeen::Free,
             Vip::Vm(id) => VipSeen::Elsewhere(format!("on {id}")),
         }
-    }
-}
-
-fn gone(id: ServerId) -> ServerFacts {
-    ServerFacts {
-        id,
-        name: String::new(),
-        status: ServerStatus::Deleted,
-        task_state: None,
-        fault: None,
-        address: None,
-        floating_ip: None,
-        mark: None,
-        locked: false,
-        created: Timestamp::default(),
     }
 }
