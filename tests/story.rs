@@ -346,6 +346,36 @@ fn a_handover_that_would_cause_the_next_scale_out_is_not_begun() {
 }
 
 #[test]
+fn no_handover_begins_while_the_survivor_is_not_healthy() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    // Past the cooldown and the clone's first minute: only its health speaks against a handover.
+    world.load(40.0);
+    for _ in 0..120_000 / STEP {
+        world.step();
+    }
+    world.load(10.0);
+    world.down = vec![clone];
+    world.until("said", 50, |w| {
+        w.machine.view.decisions.back().is_some_and(|d| d.reason.contains("vm-test-clone is not healthy"))
+    });
+    assert_eq!(world.machine.state.transition, None);
+    assert!(world.lb.servers.iter().all(|s| s.mode == LbMode::Ready), "{:?}", world.lb);
+}
+
+#[test]
+fn a_survivor_that_is_not_healthy_any_more_calls_the_handover_off() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(10.0);
+    world.sessions = 1;
+    world.until("draining", 400, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
+    world.down = vec![clone];
+    world.until("called off", 30, |w| w.lb.servers.iter().all(|s| s.mode == LbMode::Ready));
+    assert!(!world.log.iter().any(|e| e == "stop" || e == "delete"), "{:?}", world.log);
+}
+
+#[test]
 fn a_lost_clone_is_cleaned_up_and_made_again_when_load_asks_for_it() {
     let mut world = World::pair(settings());
     let clone = world.machine.state.members[1].id;

@@ -174,3 +174,28 @@ pub(super) fn read_token(
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::{StatusCode, header::HeaderMap};
+
+    use super::*;
+
+    #[test]
+    fn a_token_prints_nothing() {
+        let domain = || Domain::Name("Default".into());
+        let credentials = Credentials::Password {
+            username: "admin".into(),
+            user_domain: domain(),
+            password: "hush".into(),
+            project: Project::Name("admin".into(), domain()),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-subject-token", HeaderValue::from_static("a-token"));
+        let body = include_bytes!("../../tests/fixtures/openstack/token.json").to_vec();
+        let answer = Answer { status: StatusCode::CREATED, headers, body };
+        let session = read_token(&token_call(&credentials), &answer, Instant::now(), 1).unwrap();
+        assert_eq!(session.token, "a-token");
+        assert_eq!(format!("{:?}", session.token), "Sensitive");
+    }
+}
