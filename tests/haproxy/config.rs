@@ -1,6 +1,11 @@
 //! What is written into the file, and what is kept out of it.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use lbsidecar::{
     core::{
@@ -160,7 +165,42 @@ async fn an_empty_pool_asks_to_come_back_later() {
     let (status, answer) = get(rig.service(), "/").await.unwrap();
     assert_eq!(status, 503);
     assert!(answer.to_lowercase().contains("retry-after: 5"), "{answer}");
+    assert!(answer.contains("pool web is degraded") && answer.contains("(0 of 0 in service)"), "{answer}");
     assert_eq!(rig.haproxy.apply(&LbModel::default(), false).await.unwrap(), 1);
+}
+
+/// HAProxy says 503 for more reasons than one: what it says of the pool is true each time.
+#[tokio::test]
+async fn a_503_says_how_the_pool_is() {
+    let mut rig = Rig::new();
+    rig.settings.check.interval = Duration::from_secs(3);
+    rig.restart();
+    let base = Member::start("vm-test-1a2b3c4d").await;
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    rig.until_up(&base).await;
+    // Gone, and still up until HAProxy has found that out.
+    drop(base);
+    let said = async |what: &str| {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let (status, answer) = get(rig.service(), "/").await.unwrap();
+            assert_eq!(status, 503);
+            assert!(answer.to_lowercase().contains("retry-after: 5"), "{answer}");
+            if answer.contains(what) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{what}: {answer}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    said(
+        "pool web is serving: no member could take this request (1 of 1 in service); try again in 5 seconds",
+    )
+    .await;
+    said(
+        "pool web is degraded: no member could take this request (0 of 1 in service); try again in 5 seconds",
+    )
+    .await;
 }
 
 /// Writes a template of the operator's own.
