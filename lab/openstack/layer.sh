@@ -30,8 +30,13 @@ fi
 command -v dpkg-query >/dev/null || fail "the rig takes Debian's packages; this is not Debian"
 key=$({ dpkg-query -W; echo "$PACKAGES"; } | sha256sum | cut -c 1-16)
 layer=$RIG_CACHE/$key
+mkdir -p "$RIG_CACHE"
+# One makes a layer, others wait for it.
+exec 9>"$RIG_CACHE/.lock"
+flock 9
 if [ ! -e "$layer/.done" ]; then
-    [ ! -d "$RIG_CACHE" ] || find "$RIG_CACHE" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+    # What a rig lies on is locked by its first process.
+    for old in "$RIG_CACHE"/*/; do [ ! -d "$old" ] || flock -n "$old" rm -rf "$old" || true; done
     mkdir -p "$layer"
     say "installing OpenStack's packages into $layer; the machine itself gets none of them"
     unshare --mount --pid --fork --kill-child --mount-proc "$0" inside "$layer" >"$layer/.log" 2>&1 || { tail -n 20 "$layer/.log" >&2; fail "failed to install the packages; the whole log is $layer/.log"; }
