@@ -112,7 +112,8 @@ impl World {
             };
             (s.name.clone(), seen)
         });
-        LbSeen { generation: Some(1), worker_pid: 1, servers: servers.collect(), ..LbSeen::default() }
+        let old_workers = if self.lb.closing && self.sessions > 0 { vec![2] } else { Vec::new() };
+        LbSeen { generation: Some(1), old_workers, servers: servers.collect(), ..LbSeen::default() }
     }
 
     fn step(&mut self) {
@@ -324,6 +325,9 @@ fn the_operator_scales_out_hands_over_aborts_and_holds() {
     say(&mut world, Command::Abort).unwrap();
     world.until("called off", 60, |w| w.phase() == Phase::Balanced);
     say(&mut world, Command::Release).unwrap();
+    (0..80).for_each(|_| world.step());
+    assert!(world.lb.closing && world.vip == VipSeen::Ours, "a client keeps a connection");
+    world.sessions = 0;
     world.until("released", 60, |w| matches!(w.vip, VipSeen::Elsewhere(_)));
 }
 
@@ -351,9 +355,7 @@ fn no_handover_begins_while_the_survivor_is_not_healthy() {
     let clone = world.machine.state.members[1].id;
     // Past the cooldown and the clone's first minute: only its health speaks against a handover.
     world.load(40.0);
-    for _ in 0..120_000 / STEP {
-        world.step();
-    }
+    (0..120_000 / STEP).for_each(|_| world.step());
     world.load(10.0);
     world.down = vec![clone];
     world.until("said", 50, |w| {
@@ -410,9 +412,7 @@ fn when_all_are_lost_the_last_configuration_stays_and_a_person_is_called() {
     for facts in world.cloud.values_mut() {
         facts.status = ServerStatus::Deleted;
     }
-    for _ in 0..1200 {
-        world.step();
-    }
+    (0..1200).for_each(|_| world.step());
     assert_eq!((world.phase(), &world.lb), (Phase::Degraded, &before));
     let alarm = world.machine.alarms(world.now).remove(0);
     for part in ["vm-test is lost: Nova says that it is gone", "503", "policy.lost_primary"] {

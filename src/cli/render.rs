@@ -40,7 +40,8 @@ pub(super) fn run(args: &RenderArgs) -> Result<Exit, Failure> {
 async fn model(config: &Config) -> LbModel {
     let places = &config.places;
     if let Ok(view) = Client::new(&places.admin.socket).status().await {
-        return LbModel { servers: view.members.iter().filter_map(server).collect() };
+        let servers = view.members.iter().filter_map(server).collect();
+        return LbModel { servers, closing: view.vip.released };
     }
     match store::peek::<State>(&places.state_dir, &places.pool) {
         Ok(Some(peeked)) => peeked.state.lb_model(),

@@ -88,6 +88,7 @@ impl Page<'_> {
 
     fn head(&mut self, view: &StatusView, zone: &TimeZone) {
         let place = match view.vip.place {
+            VipPlace::Ours if view.vip.released => "with us until no client keeps a connection",
             VipPlace::Ours => "with us",
             VipPlace::Free => "free",
             VipPlace::Elsewhere if view.vip.released => "released",
@@ -207,7 +208,7 @@ impl Page<'_> {
             self.entry(
                 "released",
                 Tone::Fair,
-                "the service address was given back; `lbsidecar resume` takes it again",
+                "the service address goes back to the primary; `lbsidecar resume` takes it again",
             );
         }
         let mut left = Vec::new();

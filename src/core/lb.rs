@@ -11,6 +11,9 @@ use super::{ids::BackendName, units::Weight};
 pub struct LbModel {
     /// The servers, oldest member first.
     pub servers: Vec<LbServer>,
+    /// Every answer ends its connection: none may outlive a move of the service address (`http` mode).
+    #[serde(default)]
+    pub closing: bool,
 }
 
 /// One server of the backend.

@@ -245,7 +245,9 @@ impl Machine {
     /// HAProxy does not take the model. A member on its way in must not wait for that for ever.
     fn apply_waits(&mut self, now: Timestamp) -> Turn {
         let Some((failures, why)) = self.view.apply_failed.clone() else { return Turn::Wait };
-        let Some(transition) = &mut self.state.transition else { return Turn::Wait };
+        let Some(transition) = &mut self.state.transition else {
+            return self.give_back(now).unwrap_or(Turn::Wait);
+        };
         transition.note = format!("HAProxy does not take the configuration: {why}");
         if failures >= 3
             && transition.stage == Stage::Listing
@@ -298,6 +300,7 @@ impl Machine {
             // Somebody reloaded it, or set something by hand: say it again.
             self.view.applied = None;
         }
+        self.count_kept(&seen);
         self.view.lb = Some((now, seen));
         self.note_down(now);
         self.count_in(now);

@@ -193,7 +193,10 @@ impl State {
     /// What HAProxy shall be.
     #[must_use]
     pub fn lb_model(&self) -> LbModel {
-        LbModel { servers: self.members.iter().filter_map(Member::lb_server).collect() }
+        LbModel {
+            servers: self.members.iter().filter_map(Member::lb_server).collect(),
+            closing: self.released,
+        }
     }
 
     /// Notes something in the history.

@@ -6,6 +6,7 @@ use super::{
     cloud::ServerStatus,
     event::{Command, Effect, VipSeen},
     ids::ServerId,
+    lb::LbSeen,
     machine::{Machine, Turn},
     state::{Breaker, Hold},
     time::Timestamp,
@@ -16,9 +17,16 @@ use super::{
 
 /// How old a server with our mark must be before it counts as an orphan.
 const ORPHAN_AGE: Duration = Duration::from_secs(30);
+/// How often in a row HAProxy must be seen without kept connections: the first look may have begun before its reload.
+const NONE_KEPT: u32 = 2;
+/// How long HAProxy must be silent before the service address goes back without waiting for it.
+const SILENT: Duration = Duration::from_secs(15);
 
 impl Machine {
     pub(super) fn upkeep(&mut self, now: Timestamp) -> Turn {
+        if let Some(turn) = self.give_back(now) {
+            return turn;
+        }
         if self.state.hold.is_some() && !self.state.members.iter().any(|m| m.address.is_none()) {
             return Turn::Wait;
         }
@@ -58,13 +66,27 @@ impl Machine {
         {
             return Turn::Do(Effect::Study(id), Purpose::Study(id));
         }
-        if self.state.released
-            && self.state.vip_taken
-            && let Some(primary) = self.state.serving().last()
-        {
-            return Turn::Do(Effect::GiveVip(primary.id), Purpose::GiveVip);
-        }
         Turn::Wait
+    }
+
+    /// The service address goes back to the primary when the operator wants that, on hold too: once no client keeps a connection that
+    /// could not follow it, or at once when HAProxy cannot see to that.
+    pub(super) fn give_back(&self, now: Timestamp) -> Option<Turn> {
+        if !self.state.released || !self.state.vip_taken || now < self.view.repair_not_before {
+            return None;
+        }
+        let primary = self.state.serving().last()?;
+        let silent = self.view.lb_missing.as_ref().is_some_and(|(since, _)| now.since(*since) >= SILENT);
+        let refused = self.view.apply_failed.as_ref().is_some_and(|(failures, _)| *failures >= 3);
+        let ready = self.view.none_kept >= NONE_KEPT || silent || refused;
+        ready.then_some(Turn::Do(Effect::GiveVip(primary.id), Purpose::GiveVip))
+    }
+
+    /// Kept connections are all with old workers since answers end theirs: they end with the next answer, or by HAProxy's timeouts.
+    pub(super) fn count_kept(&mut self, seen: &LbSeen) {
+        let closing = self.view.applied.as_ref().is_some_and(|model| model.closing);
+        let none = closing && seen.old_workers.is_empty();
+        self.view.none_kept = if none { self.view.none_kept.saturating_add(1) } else { 0 };
     }
 
     /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way.
@@ -144,7 +166,8 @@ impl Machine {
                 }
                 self.state.released = true;
                 self.state.note(now, "release", "the service address goes back to the primary");
-                Ok("giving the service address back to the primary".to_owned())
+                Ok("giving the service address back to the primary, as soon as no client keeps a connection to HAProxy"
+                    .to_owned())
             }
             Command::Reload { force } => {
                 self.reload(now, *force);

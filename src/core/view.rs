@@ -61,6 +61,8 @@ pub struct View {
     pub last_ticket: u64,
     /// Not before this moment is a repair outside of transitions tried again.
     pub repair_not_before: Timestamp,
+    /// Observations in a row, since answers end their connections, in which no older worker was left with kept ones.
+    pub none_kept: u32,
     /// Not before this moment is a blueprint taken again.
     pub study_not_before: Timestamp,
     /// What a repair outside of transitions failed of.

@@ -196,5 +196,5 @@ fn as_model(states: &BTreeMap<BackendName, ServerState>) -> LbModel {
             },
         })
     });
-    LbModel { servers: servers.collect() }
+    LbModel { servers: servers.collect(), closing: false }
 }

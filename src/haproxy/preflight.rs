@@ -87,7 +87,7 @@ impl Haproxy {
             weight: Weight::FULL,
             mode: LbMode::Ready,
         };
-        self.accepts(&LbModel { servers: vec![server] }).await?;
+        self.accepts(&LbModel { servers: vec![server], closing: false }).await?;
         Ok("renders, and HAProxy accepts it".into())
     }
 

@@ -42,6 +42,7 @@ struct Context {
     binds: Vec<String>,
     bind_nonlocal: bool,
     servers: Vec<Server>,
+    closing: bool,
     sockets: Sockets,
     state_file: String,
     timeouts: Timeouts,
@@ -193,6 +194,7 @@ fn context(settings: &HaproxySettings, model: &LbModel) -> Result<Context, Hapro
                 weight: server.weight.get(),
             })
             .collect(),
+        closing: model.closing,
         sockets: Sockets {
             admin: in_run_dir("admin.sock")?,
             probe: in_run_dir("probe.sock")?,

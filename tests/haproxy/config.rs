@@ -123,7 +123,7 @@ fn odd_names_are_only_names() {
             weight: Weight::FULL,
             mode: LbMode::Ready,
         });
-    rendered(fixed(), &LbModel { servers: servers.collect() });
+    rendered(fixed(), &LbModel { servers: servers.collect(), closing: false });
 }
 
 #[tokio::test]

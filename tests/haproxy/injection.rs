@@ -63,7 +63,8 @@ fn rendered(mode: ServiceMode, name: &BackendName, address: SocketAddr) -> Strin
     settings.binds = vec!["203.0.113.10:80".parse().unwrap()];
     settings.stats.bind = "127.0.0.1:8404".parse().unwrap();
     let server = LbServer { name: name.clone(), address, weight: Weight::FULL, mode: LbMode::Ready };
-    let text = Haproxy::new(settings).unwrap().render(&LbModel { servers: vec![server] }).unwrap();
+    let text =
+        Haproxy::new(settings).unwrap().render(&LbModel { servers: vec![server], closing: false }).unwrap();
     // Two lines are hashes of the others.
     let hash = |line: &&str| line.starts_with("    description ") || line.starts_with("# digest ");
     text.lines().filter(|line| !hash(line)).collect::<Vec<_>>().join("\n")

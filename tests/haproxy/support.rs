@@ -286,7 +286,7 @@ impl Member {
 }
 
 pub fn model(servers: impl IntoIterator<Item = LbServer>) -> LbModel {
-    LbModel { servers: servers.into_iter().collect() }
+    LbModel { servers: servers.into_iter().collect(), closing: false }
 }
 
 pub fn server<'a>(seen: &'a LbSeen, member: &Member) -> Option<&'a LbServerSeen> {

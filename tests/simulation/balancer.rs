@@ -87,14 +87,16 @@ impl Balancer {
         self.workers.last()
     }
 
-    /// What the adapter does: file first, then a reload when the membership changed, then run-time commands.
+    /// What the adapter does: file first, then a reload when the structure changed, then run-time commands.
     pub(crate) fn apply(&mut self, model: &LbModel, now: Timestamp, idle_until: Timestamp) {
         let line = |s: &lbsidecar::core::lb::LbServer| (s.name.clone(), s.address);
         let names_of = |w: &Worker| w.servers.iter().map(|s| s.name.clone()).collect::<Vec<_>>();
         let wanted: Vec<_> = model.servers.iter().map(line).collect();
         let listed: Vec<_> = self.file.servers.iter().map(line).collect();
         let running = self.current().map(names_of).unwrap_or_default();
-        let structural = listed != wanted || !running.iter().eq(wanted.iter().map(|(name, _)| name));
+        let structural = listed != wanted
+            || !running.iter().eq(wanted.iter().map(|(name, _)| name))
+            || self.file.closing != model.closing;
         self.file = model.clone();
         if structural {
             if let Some(worker) = self.workers.last_mut() {

@@ -157,6 +157,9 @@ impl Daemon {
             let silent = now < self.silent.lb || now < world.lb.down_until;
             let event =
                 if silent { Event::LbUnseen("timeout".into()) } else { Event::LbSeen(world.lb.seen()) };
+            if !silent {
+                self.laws.lb_seen_at = now;
+            }
             self.step(world, event);
         }
         if due(&mut self.due.cloud, now, if busy { 1000 } else { 5000 }) {
@@ -240,6 +243,7 @@ impl Daemon {
                 2 | 3 => Command::Abort,
                 4 => Command::Hold { why: "test".into() },
                 5 => Command::Reload { force: dice.bool() },
+                6 => Command::Release,
                 _ => Command::Resume,
             };
             self.command(world, &command);

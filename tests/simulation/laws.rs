@@ -21,7 +21,10 @@ use lbsidecar::core::{
     view::Vote,
 };
 
-use crate::world::{DAWN, Vm, World};
+use crate::{
+    balancer::Worker,
+    world::{DAWN, Vm, World},
+};
 
 /// A law that was broken.
 #[derive(Debug, Clone)]
@@ -55,8 +58,11 @@ pub(crate) struct Laws {
     /// Probes in a row that were good, and servers that had enough of them since they were listed.
     probes: BTreeMap<BackendName, u32>,
     proven: BTreeSet<BackendName>,
-    /// What HAProxy was last told.
+    /// What HAProxy was last told, and how often in a row it did not take that.
     told: LbModel,
+    refused: u32,
+    /// When HAProxy last answered.
+    pub(crate) lb_seen_at: Timestamp,
     /// Whether there was said to be room for the clone to come.
     admitted: bool,
     /// VMs of ours that came to nothing, in a row, and when the last of them was deleted.
@@ -273,6 +279,14 @@ impl Laws {
                 }
             }
             Effect::Apply { model, .. } => self.applies(world, model, settings),
+            Effect::GiveVip(_) => {
+                // Somebody may have reloaded it just now, and a HAProxy that nothing can be asked of is not waited for.
+                let kept = |w: &Worker| w.old_since.is_some_and(|at| now.since(at).as_millis() > 1500);
+                let deaf = self.refused >= 3 || now.since(self.lb_seen_at).as_secs() >= 15;
+                if !deaf && (!world.lb.file.closing || world.lb.workers.iter().any(kept)) {
+                    self.broken(now, "release", "the service address moves under kept connections".into());
+                }
+            }
             _ => {}
         }
     }
@@ -409,6 +423,8 @@ impl Laws {
             (Effect::Probe(name), _) => {
                 self.probes.remove(name);
             }
+            (Effect::Apply { .. }, Outcome::Failed { .. }) => self.refused += 1,
+            (Effect::Apply { .. }, _) => self.refused = 0,
             (Effect::Admit { .. }, outcome) => self.admitted = *outcome == Outcome::Admitted,
             _ => {}
         }
