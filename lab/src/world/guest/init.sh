@@ -3,9 +3,17 @@
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+# Parameters of modules stand on the kernel's command line, as module.name=value; insmod does not look there.
+parameters() {
+    local name=${1##*/}
+    name=${name#*-}
+    for word in $(cat /proc/cmdline); do
+        case $word in "${name%.ko}".*) echo "${word#*.}" ;; esac
+    done
+}
 # The order in which virtio's modules need each other differs between kernels: whatever can be loaded is, three times over.
 for pass in 1 2 3; do
-    for module in /modules/*; do insmod "$module" 2>/dev/null && rm -f "$module"; done
+    for module in /modules/*; do insmod "$module" $(parameters "$module") 2>/dev/null && rm -f "$module"; done
 done
 ip link set lo up
 # The lab writes who this guest is into its initramfs; in any other cloud the guest has to ask.
