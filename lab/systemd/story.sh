@@ -229,6 +229,8 @@ step_reboots() {
     until_true 60 "$daemon is active" active $daemon
     until_true 60 "the service answers" answers
     until_true 30 "the clone serves" serving 1
+    # HAProxy takes a server for up before its first check, which a guest that is still booting may fail: it has to have passed one.
+    until_true 30 "HAProxy's check of the clone passes" checked
     say "  served $((SECONDS - begin)) s after the cloud came back"
     local order unit
     order=$(for unit in $plug $haproxy $daemon; do property "$unit" ActiveEnterTimestampMonotonic; done)
@@ -236,6 +238,7 @@ step_reboots() {
     # Address translation is back, without anybody's hand.
     in_machine lbsidecar host-nat status >/dev/null || fail "$(in_machine lbsidecar host-nat status)"
 }
+checked() { status | jq -e '[.members[].check] == ["L7OK"]' >/dev/null; }
 rebooted() { [ "$(init)" != "$1" ] && machine_runs; }
 
 step_is_removed() {
