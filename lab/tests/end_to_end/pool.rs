@@ -155,11 +155,12 @@ impl<'a> Pool<'a> {
         status
     }
 
-    /// Does it under load, and demands that no request is lost.
+    /// Does it under load, and demands that no request is lost, then or in the second after it.
     #[track_caller]
     pub(crate) fn without_loss<T>(&self, what: &str, act: impl FnOnce() -> T) -> T {
         let load = Load::begin(self.lab);
         let result = act();
+        std::thread::sleep(Duration::from_secs(1));
         let report = load.end();
         eprintln!("{what}: {} requests, {} failed", report["sent"], report["total"]["failed"]);
         assert_eq!(report["verdict"], "nothing-lost", "{what}: {report:#}");
