@@ -104,7 +104,7 @@ fn alarms(machine: &Machine, now: Timestamp, around: &Surroundings) -> Vec<Strin
 
 fn vip(machine: &Machine, around: &Surroundings) -> VipView {
     let (place, detail) = match &machine.view.vip {
-        Some(VipSeen::Ours) => (VipPlace::Ours, None),
+        Some(VipSeen::Ours) => (VipPlace::Ours, machine.leaving()),
         Some(VipSeen::Free) => (VipPlace::Free, None),
         Some(VipSeen::Elsewhere(who)) => (VipPlace::Elsewhere, Some(who.clone())),
         Some(VipSeen::Unknown(why)) => (VipPlace::Unknown, Some(why.clone())),

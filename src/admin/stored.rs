@@ -36,7 +36,7 @@ pub struct StoredView {
     pub transition: Option<TransitionView>,
     /// The operator's word that nothing shall change.
     pub hold: Option<HoldView>,
-    /// Whether the service address was given back to a VM.
+    /// Whether the operator gave the service address back to a VM.
     pub released: bool,
     /// What had happened, newest last.
     pub history: Vec<HistoryView>,

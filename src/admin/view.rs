@@ -63,9 +63,9 @@ pub struct VipView {
     /// Where it is.
     #[serde(rename = "where")]
     pub place: VipPlace,
-    /// Who has it instead, or why that is not known.
+    /// Who has it instead, why that is not known, or what it waits for before it leaves us.
     pub detail: Option<String>,
-    /// Whether it was given back to a VM on the operator's word.
+    /// Whether the operator gave it back to a VM; `where` says whether it is there.
     pub released: bool,
 }
 

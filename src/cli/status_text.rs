@@ -19,6 +19,8 @@ use crate::{
 const EVENTS: usize = 5;
 /// Columns of the words at the left.
 const LABEL: usize = 10;
+/// Where the service address is after a release.
+const GIVEN_BACK: &str = "the service address was given back; `lbsidecar resume` takes it again";
 /// A view older than this says that the loop hangs.
 const STALE_MS: u64 = 3_000;
 
@@ -33,7 +35,8 @@ pub(super) fn text(view: &StatusView, look: &Look, zone: &TimeZone) -> String {
     page.lines.push(String::new());
     page.vote(view);
     page.transition(view.transition.as_ref());
-    page.bars(view.hold.as_ref(), view.vip.released, &view.cooldowns);
+    let leaving = view.vip.detail.as_deref().filter(|_| view.vip.place == VipPlace::Ours);
+    page.bars(view.hold.as_ref(), view.vip.released.then(|| leaving.unwrap_or(GIVEN_BACK)), &view.cooldowns);
     page.haproxy(view);
     page.sources(view);
     page.events(&view.history, zone);
@@ -62,7 +65,7 @@ pub(super) fn stored(view: &StoredView, look: &Look, zone: &TimeZone) -> String 
         ));
     }
     page.transition(view.transition.as_ref());
-    page.bars(view.hold.as_ref(), view.released, &Cooldowns::default());
+    page.bars(view.hold.as_ref(), view.released.then_some(GIVEN_BACK), &Cooldowns::default());
     page.events(&view.history, zone);
     page.lines.join("\n") + "\n"
 }
@@ -88,7 +91,6 @@ impl Page<'_> {
 
     fn head(&mut self, view: &StatusView, zone: &TimeZone) {
         let place = match view.vip.place {
-            VipPlace::Ours if view.vip.released => "with us until no client keeps a connection",
             VipPlace::Ours => "with us",
             VipPlace::Free => "free",
             VipPlace::Elsewhere if view.vip.released => "released",
@@ -200,16 +202,12 @@ impl Page<'_> {
     }
 
     /// What bars the next change.
-    fn bars(&mut self, hold: Option<&HoldView>, released: bool, cooldowns: &Cooldowns) {
+    fn bars(&mut self, hold: Option<&HoldView>, released: Option<&str>, cooldowns: &Cooldowns) {
         if let Some(hold) = hold {
             self.entry("hold", Tone::Fair, &format!("{} (for {})", hold.why, span(hold.age_ms)));
         }
-        if released {
-            self.entry(
-                "released",
-                Tone::Fair,
-                "the service address goes back to the primary; `lbsidecar resume` takes it again",
-            );
+        if let Some(released) = released {
+            self.entry("released", Tone::Fair, released);
         }
         let mut left = Vec::new();
         for (what, seconds) in

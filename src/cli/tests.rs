@@ -10,7 +10,7 @@ use super::{
 };
 use crate::admin::{
     explain::{DecisionView, ExplainView, ReadingView},
-    view::StatusView,
+    view::{StatusView, VipPlace},
 };
 
 const VIEWS: [(&str, &str); 5] = [
@@ -71,6 +71,18 @@ fn colours_change_nothing_but_colours() {
     }
     let degraded = status_text::text(&view(VIEWS[4].1), &look(100, true), &TimeZone::UTC);
     insta::assert_snapshot!("status-degraded-colours", degraded.replace('\x1b', "ESC"));
+}
+
+#[test]
+fn a_release_says_what_it_waits_for_and_when_it_is_done() {
+    let mut view = view(VIEWS[1].1);
+    view.vip.released = true;
+    view.vip.detail = Some("when no client keeps a connection".into());
+    let text = |view: &StatusView| status_text::text(view, &look(120, false), &TimeZone::UTC);
+    assert!(text(&view).contains("released  when no client keeps a connection"), "{}", text(&view));
+    view.vip.place = VipPlace::Elsewhere;
+    view.vip.detail = Some("on port 1".into());
+    assert!(text(&view).contains("the service address was given back"), "{}", text(&view));
 }
 
 #[test]

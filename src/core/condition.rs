@@ -50,7 +50,7 @@ impl Phase {
 }
 
 /// Silence of a source that is worth a word.
-const SILENCE: Duration = Duration::from_secs(15);
+pub(super) const SILENCE: Duration = Duration::from_secs(15);
 
 impl Machine {
     /// The pool in one word; what a person must look at comes first.

@@ -27,6 +27,8 @@ use super::{
 const STUDY_PAUSE: std::time::Duration = std::time::Duration::from_secs(300);
 /// How many turns one event may take; more would be a loop that makes no progress.
 const TURNS: usize = 32;
+/// How often in a row HAProxy must refuse a configuration before we go on without it where we can.
+pub(super) const REFUSALS: u32 = 3;
 
 /// The state, the view, and the rules.
 #[derive(Debug)]
@@ -249,7 +251,7 @@ impl Machine {
             return self.give_back(now).unwrap_or(Turn::Wait);
         };
         transition.note = format!("HAProxy does not take the configuration: {why}");
-        if failures >= 3
+        if failures >= REFUSALS
             && transition.stage == Stage::Listing
             && matches!(transition.kind, Kind::ScaleOut { .. })
             && let Some(id) = transition.server

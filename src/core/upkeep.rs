@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{
     cloud::ServerStatus,
+    condition::SILENCE,
     event::{Command, Effect, VipSeen},
     ids::ServerId,
     lb::LbSeen,
-    machine::{Machine, Turn},
+    machine::{Machine, REFUSALS, Turn},
     state::{Breaker, Hold},
     time::Timestamp,
     transition::{Kind, Stage, Transition},
@@ -19,8 +20,6 @@ use super::{
 const ORPHAN_AGE: Duration = Duration::from_secs(30);
 /// How often in a row HAProxy must be seen without kept connections: the first look may have begun before its reload.
 const NONE_KEPT: u32 = 2;
-/// How long HAProxy must be silent before the service address goes back without waiting for it.
-const SILENT: Duration = Duration::from_secs(15);
 
 impl Machine {
     pub(super) fn upkeep(&mut self, now: Timestamp) -> Turn {
@@ -76,10 +75,21 @@ impl Machine {
             return None;
         }
         let primary = self.state.serving().last()?;
-        let silent = self.view.lb_missing.as_ref().is_some_and(|(since, _)| now.since(*since) >= SILENT);
-        let refused = self.view.apply_failed.as_ref().is_some_and(|(failures, _)| *failures >= 3);
+        let silent = self.view.lb_missing.as_ref().is_some_and(|(since, _)| now.since(*since) >= SILENCE);
+        let refused = self.view.apply_failed.as_ref().is_some_and(|(failures, _)| *failures >= REFUSALS);
         let ready = self.view.none_kept >= NONE_KEPT || silent || refused;
         ready.then_some(Turn::Do(Effect::GiveVip(primary.id), Purpose::GiveVip))
+    }
+
+    /// What the service address waits for before it goes back, in plain words.
+    #[must_use]
+    pub fn leaving(&self) -> Option<String> {
+        (self.state.released && self.state.vip_taken).then(|| match self.view.old_workers() {
+            Some(n) if n > 0 => format!(
+                "the service address goes back to the primary when no client keeps a connection: {n} older HAProxy worker(s) left"
+            ),
+            _ => "the service address goes back to the primary now".to_owned(),
+        })
     }
 
     /// Kept connections are all with old workers since answers end theirs: they end with the next answer, or by HAProxy's timeouts.

@@ -56,7 +56,7 @@ fn release_gives_the_floating_ip_back_to_the_primary() {
     pool.wait_for("balanced", 2);
     pool.hand_over();
     pool.say(&["release"]);
-    let view = pool.wait_until("released", |view| view["vip"]["released"] == true);
+    let view = pool.wait_until("released", |view| view["vip"]["where"] == "elsewhere");
     let primary = plain(&view["members"][0]["server_id"]).to_owned();
     let port = openstack(&["floating", "ip", "show", &pool.address])["port_id"].clone();
     assert_eq!(openstack(&["port", "show", plain(&port)])["device_id"], primary.as_str());
