@@ -1,6 +1,6 @@
 //! Members come, get weight, drain and leave.
 
-use lbsidecar::core::lb::LbAdmin;
+use lbsidecar::core::lb::{LbAdmin, LbModel};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -57,15 +57,37 @@ async fn a_member_comes_gets_weight_drains_and_leaves() {
     assert!(server(&seen, &base).is_none_or(|base| !base.listed && !base.usable_by_old_worker));
 }
 
+/// One request on a connection that is kept.
+async fn ask(client: &mut TcpStream) -> String {
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = client.read(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[..length]).into_owned()
+}
+
+/// Before the service address moves: a kept connection gets one more answer and ends with it, and no new one is kept.
+#[tokio::test]
+async fn answers_end_their_connections_when_nothing_may_be_kept() {
+    let closes =
+        |answer: &str| answer.contains("200 OK") && answer.to_lowercase().contains("connection: close");
+    let mut rig = Rig::with(|settings| settings.keep_alive_timeout = std::time::Duration::from_secs(10));
+    let base = Member::start("a").await;
+    let keeping = model([base.ready(100)]);
+    rig.haproxy.ensure_running(&keeping).await.unwrap();
+    let mut kept = TcpStream::connect(rig.service()).await.unwrap();
+    assert!(!closes(&ask(&mut kept).await));
+    let closing = LbModel { closing: true, ..keeping.clone() };
+    assert_eq!(rig.haproxy.apply(&closing, false).await.unwrap(), 2);
+    assert!(closes(&ask(&mut kept).await));
+    rig.until("nothing kept", |seen| seen.old_workers.is_empty()).await;
+    assert!(closes(&ask(&mut TcpStream::connect(rig.service()).await.unwrap()).await));
+    assert_eq!(rig.haproxy.apply(&keeping, false).await.unwrap(), 3);
+    assert!(!closes(&ask(&mut TcpStream::connect(rig.service()).await.unwrap()).await));
+}
+
 /// A client that rests while HAProxy is reloaded, and then uses its connection again: the request must be answered.
 #[tokio::test]
 async fn a_resting_client_survives_a_reload() {
-    async fn ask(client: &mut TcpStream) -> String {
-        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut answer = vec![0; 4096];
-        let length = client.read(&mut answer).await.unwrap();
-        String::from_utf8_lossy(&answer[..length]).into_owned()
-    }
     let mut rig = Rig::with(|settings| settings.keep_alive_timeout = std::time::Duration::from_secs(10));
     let [base, clone, third] = [Member::start("a").await, Member::start("b").await, Member::start("c").await];
     rig.haproxy.ensure_running(&model([base.ready(100), clone.ready(100)])).await.unwrap();

@@ -39,6 +39,20 @@ fn the_address_stays_until_no_client_keeps_a_connection() {
 }
 
 #[test]
+fn one_look_without_kept_connections_is_not_enough() {
+    let mut world = World::pair(settings());
+    world.say(Command::Release).unwrap();
+    world.until("closing", 5, |w| w.lb.closing);
+    // As HAProxy was before the reload.
+    world.step();
+    world.kept = true;
+    for _ in 0..20 {
+        world.step();
+    }
+    assert!(!gone(&world));
+}
+
+#[test]
 fn a_pool_on_hold_is_released_all_the_same() {
     let mut world = World::pair(settings());
     world.say(Command::Hold { why: "maintenance".into() }).unwrap();
