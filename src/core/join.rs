@@ -30,7 +30,6 @@ pub(super) const REJOIN_PAUSE: std::time::Duration = std::time::Duration::from_s
 
 impl Machine {
     pub(super) fn turn_in(&mut self, now: Timestamp, transition: &Transition) -> Turn {
-        let in_stage = now.since(transition.stage_since);
         if let Some(id) = transition.server
             && self.lost_on_its_way(now, transition, id)
         {
@@ -48,6 +47,9 @@ impl Machine {
                 ),
                 _ => self.give_up(now, "there is no member that could be copied"),
             },
+            (Stage::Creating { asked: false }, _) if self.view.cloud_missing.is_some() => {
+                self.waits_for("Nova does not answer")
+            }
             (Stage::Creating { asked: false }, _) => {
                 let (Kind::ScaleOut { intent, name, generation }, Some(base)) =
                     (&transition.kind, self.state.pattern())
@@ -83,15 +85,7 @@ impl Machine {
             }
             (Stage::Building, Some(id)) => self.building(now, transition, id),
             (Stage::Starting, Some(id)) => self.starting(now, id),
-            (Stage::Addressing, Some(id)) => {
-                if in_stage >= self.settings.transition.healthy_deadline
-                    && matches!(transition.kind, Kind::ScaleOut { .. })
-                {
-                    self.fail_unlisted(now, format!("it got no address: {}", transition.note));
-                    return Turn::Again;
-                }
-                Turn::Do(Effect::Address(id), Purpose::Stage)
-            }
+            (Stage::Addressing, Some(id)) => Turn::Do(Effect::Address(id), Purpose::Stage),
             // Only reached when HAProxy has taken it in.
             (Stage::Listing, Some(_)) => {
                 self.enter(now, Stage::Proving { checks: 0, probes: 0 }, "waiting for health checks");
@@ -141,7 +135,9 @@ impl Machine {
                 // Surely not made: it may be asked for again with the same intent.
                 self.enter(now, Stage::Creating { asked: false }, why.clone());
                 let tries = self.again_later(now, why.clone());
-                if kind != FailureKind::Transient || tries >= CREATE_TRIES {
+                // While the whole API is away, nothing is said about this creation.
+                let away = self.view.cloud_missing.is_some();
+                if kind != FailureKind::Transient || (tries >= CREATE_TRIES && !away) {
                     self.not_made(now, why);
                 }
             }
@@ -156,6 +152,14 @@ impl Machine {
                         transition.not_before = now.plus(LOOK_PAUSE);
                     }
                 }
+            }
+            (Stage::Addressing, Outcome::Failed { why, .. })
+                if now.since(transition.stage_since) >= self.settings.transition.healthy_deadline
+                    && matches!(transition.kind, Kind::ScaleOut { .. })
+                    // Without the API it may have one for long.
+                    && self.view.cloud_missing.is_none() =>
+            {
+                self.fail_unlisted(now, format!("it got no address: {why}"));
             }
             (Stage::Addressing, Outcome::Addressed { server: id, address, floating_ip }) => {
                 self.addressed(id, address, floating_ip);

@@ -262,6 +262,9 @@ impl Machine {
         if self.view.lb_missing.is_some() {
             return Some(Doubt::Wait("HAProxy does not answer".to_owned()));
         }
+        if let Some(why) = self.without_address() {
+            return Some(Doubt::CallOff(why));
+        }
         let survivors: Vec<&Member> =
             self.state.serving().filter(|m| Some(m.id) != transition.server).collect();
         if survivors.is_empty() {

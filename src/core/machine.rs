@@ -229,7 +229,14 @@ impl Machine {
             }
             return self.apply_waits(now);
         }
-        if self.state.transition.is_some() { self.turn_transition(now) } else { self.upkeep(now) }
+        if self.state.transition.is_none() {
+            return self.upkeep(now);
+        }
+        // Without it nobody is served, however far the transition is.
+        match self.take_back(now) {
+            Some(turn) => turn,
+            None => self.turn_transition(now),
+        }
     }
 
     /// A drain that HAProxy was not told yet, since it did not answer or the disk was full, may be wrong by now.

@@ -56,8 +56,10 @@ impl Machine {
             self.begin(now, evict, format!("{id}: {why}"));
             return Turn::Again;
         }
-        let wanted = self.state.serving().next().is_some() && !self.state.released;
-        if wanted && (!self.state.vip_taken || self.view.vip == Some(VipSeen::Free)) {
+        if let Some(turn) = self.take_back(now) {
+            return turn;
+        }
+        if !self.state.vip_taken && !self.state.released && self.state.serving().next().is_some() {
             return Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::TakeVip);
         }
         if self.state.vip_taken
@@ -66,6 +68,14 @@ impl Machine {
             return Turn::Do(Effect::Study(id), Purpose::Study(id));
         }
         Turn::Wait
+    }
+
+    /// The service address that we had is with nobody: it is taken again.
+    pub(super) fn take_back(&self, now: Timestamp) -> Option<Turn> {
+        let lost = self.state.vip_taken && !self.state.released && self.view.vip == Some(VipSeen::Free);
+        let served = self.state.serving().next().is_some();
+        (lost && served && now >= self.view.repair_not_before)
+            .then(|| Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::TakeVip))
     }
 
     /// The service address goes back to the primary when the operator wants that, on hold too: once no client keeps a connection that

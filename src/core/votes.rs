@@ -2,6 +2,7 @@
 
 use super::{
     cloud::ServerStatus,
+    event::VipSeen,
     guest::DomainCounters,
     ids::{IntentId, ServerId},
     machine::Machine,
@@ -202,6 +203,9 @@ impl Machine {
         if wish == Wish::Loss {
             return None;
         }
+        if let Some(why) = self.without_address() {
+            return Some(why);
+        }
         let serving: Vec<&Member> = self.state.serving().collect();
         let steal =
             serving.iter().filter_map(|m| self.view.samplers.get(&m.id)?.newest).map(|(_, s)| s.steal.get());
@@ -221,6 +225,9 @@ impl Machine {
         readings: Option<&[(String, Reading)]>,
     ) -> Option<String> {
         if let Some(why) = self.change_barred() {
+            return Some(why);
+        }
+        if let Some(why) = self.without_address() {
             return Some(why);
         }
         let base = self.state.base()?;
@@ -281,6 +288,17 @@ impl Machine {
                 "HAProxy's file was edited by hand; look at it, then `lbsidecar reload --force` overwrites it".to_owned(),
             ),
             Some(_) => self.view.cloud_missing.as_ref().map(|(_, why)| format!("Nova does not answer: {why}")),
+        }
+    }
+
+    /// The service address is with somebody else, who may be a member: clients then come to it past HAProxy, and nothing that is counted
+    /// there says whether it is used.
+    pub(super) fn without_address(&self) -> Option<String> {
+        match &self.view.vip {
+            Some(VipSeen::Elsewhere(place)) => {
+                Some(format!("the service address is not with us but {place}"))
+            }
+            _ => None,
         }
     }
 

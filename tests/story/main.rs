@@ -8,6 +8,7 @@
     reason = "it is a test: that is how it fails and tells"
 )]
 
+mod address;
 mod release;
 #[path = "../common/settings.rs"]
 mod settings;

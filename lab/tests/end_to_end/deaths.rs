@@ -7,9 +7,10 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
+    members::{clear_away, die, newest, noticed, slow_requests, told},
     pool::{LONG, Pool, settled},
     support::{FIRST_FLOATING_IP, Lab, eventually},
 };
@@ -115,61 +116,4 @@ fn whichever_member_dies_in_whichever_stage_the_other_one_serves_on() {
     pool.until_settled("single");
     pool.without_loss("the only member is back", || std::thread::sleep(Duration::from_secs(2)));
     assert_eq!(pool.only_member(), clone);
-}
-
-/// Its QEMU is killed: nothing of it says goodbye.
-fn die(pool: &Pool, server: &str) {
-    pool.lab.exec(&["virsh", "-c", "qemu:///system", "destroy", server]).unwrap();
-}
-
-/// The id of the member of the highest generation.
-fn newest(pool: &Pool) -> String {
-    let status = pool.status().unwrap();
-    let newest =
-        status["members"].as_array().unwrap().iter().max_by_key(|member| member["generation"].as_u64());
-    newest.unwrap()["server_id"].as_str().unwrap().to_owned()
-}
-
-/// Whether this happened.
-fn told(status: &Value, what: &str) -> bool {
-    status["history"].as_array().unwrap().iter().any(|entry| entry["what"] == what)
-}
-
-/// Whether nobody is sent to the members that are dead, or they are gone already.
-fn noticed(status: &Value, dead: impl Fn(&str) -> bool) -> bool {
-    status["members"].as_array().is_some_and(|members| {
-        members
-            .iter()
-            .filter(|member| member["server_id"].as_str().is_some_and(&dead))
-            .all(|member| member["up"] == false || member["weight"] == 0)
-    })
-}
-
-/// What is dead goes: by the daemon's own doing, or because the operator deletes it at Nova.
-fn clear_away(pool: &Pool) {
-    eventually(LONG, "the dead member is gone", || {
-        let status = pool.status()?;
-        if settled(&status, "single") {
-            return Some(());
-        }
-        for dead in status["members"].as_array()?.iter().filter(|member| member["up"] == false) {
-            if status["transition"].is_null() {
-                // It may be gone meanwhile.
-                pool.lab.call(
-                    Method::DELETE,
-                    &format!("8774/v2.1/servers/{}", dead["server_id"].as_str()?),
-                    None,
-                );
-            }
-        }
-        None
-    });
-}
-
-/// Requests that take long, so that a member that drains is not empty at once.
-fn slow_requests(pool: &Pool) {
-    let url = format!("http://{FIRST_FLOATING_IP}/slow?ms=12000");
-    let wget = format!("ip netns exec client timeout 20 busybox wget -q -O /dev/null '{url}'");
-    let script = format!("for n in 1 2 3 4 5 6; do {wget} >/dev/null 2>&1 & done; sleep 0.5");
-    pool.lab.exec(&["sh", "-c", &script]).unwrap();
 }

@@ -5,10 +5,14 @@
 mod crashes;
 mod deaths;
 mod guests;
+mod heal;
 mod hostload;
 mod lab;
+mod members;
+mod nova;
 mod pool;
 mod provision;
 mod soak;
+mod stages;
 mod support;
 mod surroundings;

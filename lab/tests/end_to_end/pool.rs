@@ -158,13 +158,47 @@ impl<'a> Pool<'a> {
     /// Does it under load, and demands that no request is lost, then or in the second after it.
     #[track_caller]
     pub(crate) fn without_loss<T>(&self, what: &str, act: impl FnOnce() -> T) -> T {
+        let (result, report) = self.under_load(what, act);
+        assert_eq!(report["verdict"], "nothing-lost", "{what}: {report:#}");
+        result
+    }
+
+    /// Does it under load, and gives what clients saw, then or in the second after it.
+    pub(crate) fn under_load<T>(&self, what: &str, act: impl FnOnce() -> T) -> (T, Value) {
         let load = Load::begin(self.lab);
         let result = act();
         std::thread::sleep(Duration::from_secs(1));
         let report = load.end();
-        eprintln!("{what}: {} requests, {} failed", report["sent"], report["total"]["failed"]);
-        assert_eq!(report["verdict"], "nothing-lost", "{what}: {report:#}");
-        result
+        let total = &report["total"];
+        let (failed, kinds) = (&total["failed"], &total["failed_by_kind"]);
+        let gap = total["longest_gap_ms"].as_f64().unwrap_or_default();
+        eprintln!(
+            "{what}: {} requests, {failed} failed {kinds}, longest gap {gap:.0} ms",
+            report["sent"]
+        );
+        (result, report)
+    }
+
+    /// Waits, in the lab itself where a look takes milliseconds, until a transition of this kind is in one of these stages, and runs a
+    /// script there at once. Gives the stage; nothing when the transition ended before.
+    #[track_caller]
+    pub(crate) fn at_stage(&self, kind: &str, stages: &[&str], script: &str) -> Option<String> {
+        const LOOK: &str = r#"
+            end=$((SECONDS + 90))
+            pattern="\"kind\": \"$2\",[[:space:]]*\"stage\": \"($3)\""
+            while :; do
+                status=$("$1" status --output json)
+                if [[ $status =~ $pattern ]]; then break; fi
+                if [[ $status =~ \"transition\":\ null || $SECONDS -gt $end ]]; then exit 0; fi
+            done
+            stage=${BASH_REMATCH[1]}
+            eval "$4" >&2 || exit 1
+            echo "$stage""#;
+        let program = program();
+        let program = program.to_str().unwrap();
+        let said =
+            self.lab.exec(&["bash", "-c", LOOK, "look", program, kind, &stages.join("|"), script]).unwrap();
+        Some(said.trim().to_owned()).filter(|stage| !stage.is_empty())
     }
 
     /// Has the cloud misbehave, by a rule of the lab's control port.
@@ -186,21 +220,36 @@ impl<'a> Pool<'a> {
 
     /// How many servers Nova was asked for, and made.
     pub(crate) fn made(&self) -> usize {
+        // Nobody waited for the answer any more.
+        self.asked_for(|status| *status == 202 || status.is_null())
+    }
+
+    /// How many servers Nova was asked for, whatever came of it.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked_for(|_| true)
+    }
+
+    fn asked_for(&self, and: impl Fn(&Value) -> bool) -> usize {
         let log = self.lab.exec(&["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8799/log"]).unwrap();
         let log: Vec<Value> = serde_json::from_str(&log).unwrap();
-        let made = |entry: &&Value| {
+        let counts = |entry: &&Value| {
             entry["method"] == "POST"
                 && entry["path"].as_str().is_some_and(|path| path.ends_with("/servers"))
-                // Nobody waited for the answer any more.
-                && (entry["status"] == 202 || entry["status"].is_null())
+                && and(&entry["status"])
         };
-        log.iter().filter(made).count()
+        log.iter().filter(counts).count()
     }
 
     /// The id of the only member, after making sure that nothing else is left at Nova or libvirt.
     #[track_caller]
     pub(crate) fn only_member(&self) -> String {
-        let status = self.until_settled("single");
+        self.only_member_of("single")
+    }
+
+    /// The same in another phase.
+    #[track_caller]
+    pub(crate) fn only_member_of(&self, phase: &str) -> String {
+        let status = self.until_settled(phase);
         let id = status["members"][0]["server_id"].as_str().unwrap().to_owned();
         eventually(LONG, "nothing is left over", || {
             let servers = self.lab.cloud(reqwest::Method::GET, "8774/v2.1/servers", None);

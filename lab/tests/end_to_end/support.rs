@@ -106,6 +106,16 @@ impl Lab {
         self.exec(&["ip", "netns", "exec", "client", "timeout", "5", "busybox", "wget", "-q", "-O", "-", url])
     }
 
+    /// Asks the first floating IP on a new connection: status, headers and body.
+    pub(crate) fn service(&self) -> Result<(StatusCode, HeaderMap, String), reqwest::Error> {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build()?;
+        let url = &self.published[&format!("client/{FIRST_FLOATING_IP}:80")];
+        self.runtime.block_on(async {
+            let answer = client.get(url).send().await?;
+            Ok((answer.status(), answer.headers().clone(), answer.text().await?))
+        })
+    }
+
     /// Asks a URL until it answers.
     pub(crate) fn get_soon(&self, url: &str, within: Duration) -> String {
         eventually(within, url, || self.get(url).ok())

@@ -3,15 +3,20 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::{
+    members::slow_requests,
     pool::{LONG, Pool, program, settled},
+    stages,
     support::{FIRST_FLOATING_IP, Lab, eventually},
 };
 
 /// How long the API is away at each stage: longer than all attempts of a call, and enough for the next call to fail as well.
 const AWAY: Duration = Duration::from_secs(4);
+/// How long no client may get an answer when HAProxy was killed.
+const BACK: Duration = Duration::from_secs(10);
 
 #[test]
 fn the_daemon_outlives_all_that_it_stands_on() {
@@ -29,14 +34,14 @@ fn the_daemon_outlives_all_that_it_stands_on() {
     pool.without_loss("edited haproxy.cfg", || edited_haproxy_cfg(&pool, &state));
     pool.without_loss("libvirtd away", || libvirtd_away(&pool));
     pool.without_loss("API away", || api_away(&pool));
-    let made = pool.made();
-    for what in [r#"{"kind": "close"}"#, r#"{"kind": "hang"}"#] {
-        pool.without_loss(&format!("API away at each stage: {what}"), || api_away_at_each_stage(&pool, what));
-    }
-    assert_eq!(pool.made(), made + 2, "one clone for each scale-out");
+    pool.without_loss("API away at each stage", || stages::api_away(&pool, AWAY));
     pool.only_member();
-    haproxy_killed(&pool);
+    for victim in ["worker", "master"] {
+        let ((), report) = pool.under_load(&format!("HAProxy's {victim} killed"), || haproxy_killed(&pool, victim));
+        assert!(report["total"]["longest_gap_ms"].as_f64().unwrap() < BACK.as_secs_f64() * 1e3, "{report:#}");
+    }
     pool.without_loss("HAProxy is back", || std::thread::sleep(Duration::from_secs(2)));
+    address_away(&pool);
 }
 
 /// Nothing is begun that is not on disk; what was ordered is begun when it can be.
@@ -126,47 +131,52 @@ fn api_away(pool: &Pool) {
     pool.until_settled("single");
 }
 
-/// A whole cycle, with the API away for a while at every stage that is seen.
-fn api_away_at_each_stage(pool: &Pool, what: &str) {
-    for (order, phase) in [("scale-out", "balanced"), ("handover", "single")] {
-        pool.order(order);
-        let mut seen: Vec<Value> = Vec::new();
-        eventually(2 * LONG, phase, || {
-            let status = pool.status()?;
-            if settled(&status, phase) {
-                return Some(());
-            }
-            let stage = status["transition"]["stage"].clone();
-            if stage.is_string() && !seen.contains(&stage) {
-                pool.fault(&format!(r#"{{"path": ".", "what": {what}}}"#));
-                std::thread::sleep(AWAY);
-                pool.api_back();
-                seen.push(stage);
-            }
-            None
-        });
-        eprintln!("{order}: away at {seen:?}");
-    }
+/// Whichever of its processes dies, both are there again, once, and nobody has to do anything.
+fn haproxy_killed(pool: &Pool, victim: &str) {
+    let before = pool.until_settled("single")["haproxy"]["worker_pid"].clone();
+    pool.lab.exec(&["sh", "-c", &stages::kill_haproxy(victim)]).unwrap();
+    pool.until(victim, |status| {
+        settled(status, "single")
+            && status["haproxy"]["answers"] == true
+            && status["haproxy"]["worker_pid"] != before
+    });
+    pool.lab.get_soon(&format!("http://{FIRST_FLOATING_IP}/"), LONG);
+    eventually(LONG, "one master and one worker", || {
+        let pids = pool.lab.exec(&["pgrep", "-x", "haproxy"]).ok()?;
+        (pids.lines().count() == 2).then_some(())
+    });
 }
 
-/// Whichever of its processes dies, both are there again, once, and nobody has to do anything.
-fn haproxy_killed(pool: &Pool) {
-    for victim in ["worker", "master"] {
-        let before = pool.until_settled("single")["haproxy"]["worker_pid"].clone();
-        let kill = match victim {
-            "worker" => format!("kill -9 {before}"),
-            _ => "kill -9 $(cat /run/lbsidecar/default/haproxy.pid)".to_owned(),
-        };
-        pool.lab.exec(&["sh", "-c", &kill]).unwrap();
-        pool.until(victim, |status| {
-            settled(status, "single")
-                && status["haproxy"]["answers"] == true
-                && status["haproxy"]["worker_pid"] != before
-        });
-        pool.lab.get_soon(&format!("http://{FIRST_FLOATING_IP}/"), LONG);
-        eventually(LONG, "one master and one worker", || {
-            let pids = pool.lab.exec(&["pgrep", "-x", "haproxy"]).ok()?;
-            (pids.lines().count() == 2).then_some(())
-        });
-    }
+/// By somebody's hand: to nobody, from where it is taken back; and to the base, while that is handed over, past HAProxy.
+fn address_away(pool: &Pool) {
+    let ips = format!("9696/v2.0/floatingips?floating_ip_address={FIRST_FLOATING_IP}");
+    let floating_ip = pool.lab.cloud(Method::GET, &ips, None)["floatingips"][0].clone();
+    let url = format!("9696/v2.0/floatingips/{}", floating_ip["id"].as_str().unwrap());
+    let lead = |port: &Value| {
+        pool.lab.cloud(Method::PUT, &url, Some(&json!({"floatingip": {"port_id": port}})));
+    };
+    let now = || pool.lab.cloud(Method::GET, &ips, None)["floatingips"][0]["port_id"].clone();
+    let ours = floating_ip["port_id"].clone();
+    let ((), report) = pool.under_load("the service address with nobody", || {
+        lead(&Value::Null);
+        eventually(LONG, "it is taken back", || (now() == ours).then_some(()));
+    });
+    assert!(report["total"]["longest_gap_ms"].as_f64().unwrap() < BACK.as_secs_f64() * 1e3, "{report:#}");
+
+    let base = pool.only_member();
+    pool.scale_out();
+    slow_requests(pool);
+    pool.order("handover");
+    pool.until_stage("emptying");
+    lead(&pool.lab.port(&base));
+    let status = pool.until("it is called off", |status| status["transition"].is_null());
+    let alarms = status["alarms"].to_string();
+    assert!(alarms.contains("the service address is not with us but on port"), "{alarms}");
+    let said = pool.ask(&["handover"]).unwrap_err();
+    assert!(said.contains("the service address is not with us"), "{said}");
+    pool.lab.get_soon(&format!("http://{FIRST_FLOATING_IP}/"), LONG);
+    pool.ask(&["resume"]).unwrap();
+    eventually(LONG, "it is taken back from a member", || (now() == ours).then_some(()));
+    pool.until_settled("balanced");
+    pool.without_loss("it is with us again", || std::thread::sleep(Duration::from_secs(2)));
 }
