@@ -12,6 +12,7 @@ mod address;
 mod release;
 #[path = "../common/settings.rs"]
 mod settings;
+mod thresholds;
 mod world;
 
 use std::time::Duration;

@@ -24,9 +24,22 @@ fn who_is_left_takes_over_and_when_nobody_is_a_person_is_called() {
     let Some(lab) = Lab::up() else { return };
     let pool = Pool::adopt(&lab, &[]);
 
-    // The clone: it is cleared away, and made again when load asks for one.
+    // One that only reboots, by itself or by somebody's hand, gets nothing meanwhile, and stays.
     pool.scale_out();
     let lost = newest(&pool);
+    let made = pool.made();
+    few_lost(&pool, "a clone reboots", || {
+        lab.exec(&["virsh", "-c", "qemu:///system", "reset", &lost]).unwrap();
+        comes_back(&pool, &lost);
+    });
+    few_lost(&pool, "somebody reboots a clone", || {
+        let reboot = Some(json!({"reboot": {"type": "HARD"}}));
+        lab.cloud(Method::POST, &format!("8774/v2.1/servers/{lost}/action"), reboot.as_ref());
+        comes_back(&pool, &lost);
+    });
+    assert_eq!((newest(&pool), pool.made()), (lost.clone(), made));
+
+    // The clone: it is cleared away, and made again when load asks for one.
     few_lost(&pool, "a clone is lost", || {
         die(&pool, &lost);
         pool.until("nobody is sent to it", |status| noticed(status, |id| id == lost));
@@ -141,6 +154,17 @@ fn made_again(pool: &Pool, what: &str, lose: impl FnOnce()) -> String {
     assert_eq!(status["vip"]["where"], "ours");
     assert_eq!(status["alarms"], json!([]));
     pool.only_member()
+}
+
+/// It is seen not to be healthy, and then to be again.
+fn comes_back(pool: &Pool, server: &str) {
+    let healthy = |status: &Value, wanted: bool| {
+        status["members"].as_array().is_some_and(|members| {
+            members.iter().any(|member| member["server_id"] == server && member["up"] == wanted)
+        })
+    };
+    pool.until("it is missed", |status| healthy(status, false));
+    pool.until("it is back", |status| healthy(status, true) && settled(status, "balanced"));
 }
 
 /// At most what the dead member had in hand is lost.

@@ -19,9 +19,27 @@ fn nova_refuses_fails_forgets_and_hangs_and_no_client_notices() {
         ("LBSIDECAR_TRANSITION_BREAKER_AFTER", "3"),
     ];
     let pool = Pool::adopt(&lab, &variables);
+    pool.without_loss("a stranger with the clone's name", || a_stranger(&pool));
     pool.without_loss("creations that fail", || failing_creations(&pool));
     pool.without_loss("a creation whose answer is lost", || lost_answer(&pool));
     pool.without_loss("deletions that fail", || failing_deletions(&pool));
+}
+
+/// He is neither taken nor deleted.
+fn a_stranger(pool: &Pool) {
+    let (stranger, _) = pool.lab.server("vm-test-clone");
+    let made = pool.made();
+    fails(
+        pool,
+        "no scale-out",
+        &format!("a server named vm-test-clone exists already ({stranger}), and it is not ours"),
+    );
+    assert_eq!(pool.made(), made);
+    let url = format!("8774/v2.1/servers/{stranger}");
+    assert_eq!(pool.lab.cloud(reqwest::Method::GET, &url, None)["server"]["status"], "ACTIVE");
+    pool.lab.cloud(reqwest::Method::DELETE, &url, None);
+    assert_eq!(pool.only_member(), pool.base);
+    pool.ask(&["resume"]).unwrap();
 }
 
 /// Each is cleared away and backed off from; the third in a row opens the breaker, which a person closes.
@@ -30,7 +48,9 @@ fn failing_creations(pool: &Pool) {
     let quota = "Quota exceeded for instances: Requested 1, but already used 10 of 10 instances";
     fault_of_creation(
         pool,
-        &format!(r#"{{"kind": "answer", "status": 403, "body": {{"forbidden": {{"message": "{quota}", "code": 403}}}}}}"#),
+        &format!(
+            r#"{{"kind": "answer", "status": 403, "body": {{"forbidden": {{"message": "{quota}", "code": 403}}}}}}"#
+        ),
     );
     fails(pool, "scale-out failed", quota);
     assert_eq!(pool.made(), made, "nothing was made");
@@ -114,7 +134,8 @@ fn fault_of_creation(pool: &Pool, what: &str) {
 
 /// Orders a scale-out that comes to nothing, for this reason.
 fn fails(pool: &Pool, what: &str, why: &str) {
-    let count = |status: &Value| status["history"].to_string().matches(&format!("\"what\":\"{what}\"")).count();
+    let count =
+        |status: &Value| status["history"].to_string().matches(&format!("\"what\":\"{what}\"")).count();
     let before = count(&pool.status().unwrap());
     pool.order("scale-out");
     let status = pool.until(what, |status| status["transition"].is_null() && count(status) > before);

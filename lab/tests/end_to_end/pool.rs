@@ -172,10 +172,7 @@ impl<'a> Pool<'a> {
         let total = &report["total"];
         let (failed, kinds) = (&total["failed"], &total["failed_by_kind"]);
         let gap = total["longest_gap_ms"].as_f64().unwrap_or_default();
-        eprintln!(
-            "{what}: {} requests, {failed} failed {kinds}, longest gap {gap:.0} ms",
-            report["sent"]
-        );
+        eprintln!("{what}: {} requests, {failed} failed {kinds}, longest gap {gap:.0} ms", report["sent"]);
         (result, report)
     }
 

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    members::told,
+    members::{slow_requests, told},
     pool::{LONG, Pool, settled},
     support::{FIRST_FLOATING_IP, Lab, eventually},
 };
@@ -24,13 +24,20 @@ const LIVES: usize = 20;
 
 /// The ways in which an API is away: nobody listens, packets are lost, it takes requests and does not answer.
 const WAYS: [(&str, &str); 3] = [
-    ("refused", r#"nft "$table; add rule inet away in tcp dport { 5000, 8774, 9696, 9292 } reject with tcp reset""#),
+    (
+        "refused",
+        r#"nft "$table; add rule inet away in tcp dport { 5000, 8774, 9696, 9292 } reject with tcp reset""#,
+    ),
     ("lost", r#"nft "$table; add rule inet away in tcp dport { 5000, 8774, 9696, 9292 } drop""#),
-    ("not answered", r#"exec 3<>/dev/tcp/127.0.0.1/8799; printf 'DELETE /faults HTTP/1.0\r\n\r\n' >&3; cat <&3
-        busybox wget -q -O - --header='Content-Type: application/json' --post-data='{"path": ".", "what": {"kind": "hang"}}' http://127.0.0.1:8799/faults"#),
+    (
+        "not answered",
+        r#"exec 3<>/dev/tcp/127.0.0.1/8799; printf 'DELETE /faults HTTP/1.0\r\n\r\n' >&3; cat <&3
+        busybox wget -q -O - --header='Content-Type: application/json' --post-data='{"path": ".", "what": {"kind": "hang"}}' http://127.0.0.1:8799/faults"#,
+    ),
 ];
 /// What they have in common.
-const TABLE: &str = "table='add table inet away; add chain inet away in { type filter hook input priority 0; }'";
+const TABLE: &str =
+    "table='add table inet away; add chain inet away in { type filter hook input priority 0; }'";
 /// Every call takes a moment, so that no stage with a call is over before it is seen.
 const SLOW: &str = r#"{"path": ".", "what": {"kind": "delay", "ms": 300}}"#;
 
@@ -39,22 +46,19 @@ pub(crate) fn api_away(pool: &Pool, away: Duration) {
     let mut way = WAYS.iter().cycle();
     pool.fault(SLOW);
     let made = pool.made();
-    let lives = at_each_stage(
-        pool,
-        |met, order, stages| {
-            let (name, script) = way.next().expect("a cycle has no end");
-            let stage = pool.at_stage(order, stages, &format!("{TABLE}; {script}"))?;
-            std::thread::sleep(away);
-            if *name == "not answered" {
-                pool.api_back();
-                pool.fault(SLOW);
-            } else {
-                pool.lab.exec(&["nft", "delete", "table", "inet", "away"]).unwrap();
-            }
-            met.push(format!("{order} {stage}: {name}"));
-            Some(stage)
-        },
-    );
+    let lives = at_each_stage(pool, |met, order, stages| {
+        let (name, script) = way.next().expect("a cycle has no end");
+        let stage = pool.at_stage(order, stages, &format!("{TABLE}; {script}"))?;
+        std::thread::sleep(away);
+        if *name == "not answered" {
+            pool.api_back();
+            pool.fault(SLOW);
+        } else {
+            pool.lab.exec(&["nft", "delete", "table", "inet", "away"]).unwrap();
+        }
+        met.push(format!("{order} {stage}: {name}"));
+        Some(stage)
+    });
     pool.api_back();
     assert_eq!(pool.made(), made + lives, "one clone for each scale-out");
     let status = pool.until_settled("single");
@@ -128,6 +132,9 @@ fn life_and_death(pool: &Pool, whom: &str, order: &str, stage: &str) -> bool {
     if order == "handover" {
         pool.scale_out();
     }
+    if stage == "settling" {
+        old_worker(pool);
+    }
     pool.order(order);
     let whom = if whom == "the base" { "" } else { "-v" };
     let kill = format!(
@@ -175,6 +182,13 @@ pub(crate) fn kill_haproxy(victim: &str) -> String {
     }
 }
 
+/// Without an old worker of HAProxy nothing has to settle.
+fn old_worker(pool: &Pool) {
+    slow_requests(pool);
+    pool.lab.exec(&["sh", "-c", "kill -USR2 $(cat /run/lbsidecar/default/haproxy.pid)"]).unwrap();
+    pool.until("an old worker", |status| status["haproxy"]["old_workers"] != json!([]));
+}
+
 /// A script is run once at each stage; the service answers after each, and the transition ends as it should.
 fn struck_at_each_stage(pool: &Pool, mut script: impl FnMut(&str) -> String) {
     at_each_stage(pool, |met, order, stages| {
@@ -198,6 +212,9 @@ fn at_each_stage(
             // What was refused or called off, since something was away, is ordered again.
             for tries in 0.. {
                 assert!(tries < 100, "{phase}: not after {tries} tries; met: {met:?}");
+                if stages.first() == Some(&"settling") {
+                    old_worker(pool);
+                }
                 if pool.ask(&[*order]).is_err_and(|why| why.contains("next try in")) {
                     pool.ask(&["resume"]).unwrap();
                 }

@@ -37,7 +37,8 @@ fn the_daemon_outlives_all_that_it_stands_on() {
     pool.without_loss("API away at each stage", || stages::api_away(&pool, AWAY));
     pool.only_member();
     for victim in ["worker", "master"] {
-        let ((), report) = pool.under_load(&format!("HAProxy's {victim} killed"), || haproxy_killed(&pool, victim));
+        let ((), report) =
+            pool.under_load(&format!("HAProxy's {victim} killed"), || haproxy_killed(&pool, victim));
         assert!(report["total"]["longest_gap_ms"].as_f64().unwrap() < BACK.as_secs_f64() * 1e3, "{report:#}");
     }
     pool.without_loss("HAProxy is back", || std::thread::sleep(Duration::from_secs(2)));
