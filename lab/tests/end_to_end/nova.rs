@@ -11,7 +11,7 @@ use crate::{
 };
 
 #[test]
-fn nova_refuses_fails_forgets_and_hangs_and_no_client_notices() {
+fn nova_fails_in_many_ways_and_no_client_notices() {
     let Some(lab) = Lab::up() else { return };
     let variables = [
         ("LBSIDECAR_TRANSITION_BUILD_DEADLINE", "5s"),
