@@ -41,7 +41,8 @@ const TABLE: &str =
 /// Every call takes a moment, so that no stage with a call is over before it is seen.
 const SLOW: &str = r#"{"path": ".", "what": {"kind": "delay", "ms": 300}}"#;
 
-/// The API is away for this long, once at each stage. Nothing that is under way is given up for that.
+/// The API is away for this long, once at each stage. No VM is given up for that, and none is made twice; a creation that surely went
+/// nowhere is asked for again.
 pub(crate) fn api_away(pool: &Pool, away: Duration) {
     let mut way = WAYS.iter().cycle();
     pool.fault(SLOW);
@@ -62,7 +63,7 @@ pub(crate) fn api_away(pool: &Pool, away: Duration) {
     pool.api_back();
     assert_eq!(pool.made(), made + lives, "one clone for each scale-out");
     let status = pool.until_settled("single");
-    assert!(!told(&status, "rolled back") && !told(&status, "scale-out failed"), "{status:#}");
+    assert!(!told(&status, "rolled back"), "{status:#}");
 }
 
 #[test]
