@@ -245,6 +245,16 @@ impl Machine {
         if transition.cancel.is_some() {
             return Some(self.turn_transition(now));
         }
+        if self.view.lb_missing.is_some() {
+            // What brings it up again is a configuration, and it must not wait for what only HAProxy could say: it gets the one from
+            // before the drain.
+            let (kind, id) = (transition.kind.clone(), transition.server?);
+            if kind != Kind::Handover || !self.call_off(now, "HAProxy does not answer") {
+                self.place(id, Place::Listed { weight: Weight::ZERO });
+                self.enter(now, Stage::Settling, "HAProxy does not answer");
+            }
+            return Some(Turn::Again);
+        }
         match self.view.old_workers() {
             Some(0) => None,
             _ => Some(self.waits_for("waiting for old HAProxy workers to end")),

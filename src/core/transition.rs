@@ -285,7 +285,8 @@ impl StageName {
             S::TakingVip => &[],
             // One that HAProxy does not list needs no drain.
             S::Settling => &[S::Draining, S::Recounting],
-            S::Draining => &[S::Emptying, S::Restoring],
+            // A HAProxy that died before it was told is asked again for old workers.
+            S::Draining => &[S::Emptying, S::Restoring, S::Settling],
             S::Emptying => &[S::Unlisting, S::Restoring],
             // From here a handover that is called off needs the whole way in again.
             S::Unlisting => &[S::Recounting, S::Listing],

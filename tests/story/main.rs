@@ -9,6 +9,7 @@
 )]
 
 mod address;
+mod haproxy;
 mod release;
 #[path = "../common/settings.rs"]
 mod settings;

@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub(crate) refuses: bool,
     /// HAProxy does not answer.
     pub(crate) silent: bool,
+    /// HAProxy is dead until it is started with a configuration.
+    pub(crate) dead: bool,
     /// Members that HAProxy gets no answer from.
     pub(crate) down: Vec<ServerId>,
     pub(crate) inbox: Vec<Event>,
@@ -70,6 +72,7 @@ impl World {
             kept: false,
             refuses: false,
             silent: false,
+            dead: false,
             down: Vec::new(),
             inbox: Vec::new(),
             log: Vec::new(),
@@ -137,7 +140,11 @@ impl World {
             });
             events.push(Event::Sampled(counters.collect()));
         }
-        events.push(if self.silent { Event::LbUnseen("timeout".into()) } else { Event::LbSeen(self.seen()) });
+        events.push(if self.silent || self.dead {
+            Event::LbUnseen("timeout".into())
+        } else {
+            Event::LbSeen(self.seen())
+        });
         events.push(Event::CloudSeen(self.cloud.values().cloned().collect()));
         events.push(Event::VipSeen(self.vip.clone()));
         events.push(Event::Tick);
@@ -156,6 +163,7 @@ impl World {
                     Outcome::Failed { kind: FailureKind::Transient, why: "HAProxy does not take it".into() }
                 }
                 Effect::Apply { model, .. } => {
+                    self.dead = false;
                     self.lb = model;
                     Outcome::Applied { generation: 1 }
                 }
