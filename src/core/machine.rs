@@ -13,7 +13,8 @@
 
 use super::{
     backoff::retry_pause,
-    event::{Command, Effect, Event, Outcome, Request, Ticket},
+    cloud::FailureKind,
+    event::{Command, Effect, Event, Outcome, Request, Ticket, VipSeen},
     lb::{LbAdmin, LbMode, LbSeen},
     settings::Settings,
     state::{Blueprint, Place, State},
@@ -93,7 +94,13 @@ impl Machine {
                 let since = self.view.cloud_missing.take().map_or(now, |(since, _)| since);
                 self.view.cloud_missing = Some((since, why));
             }
-            Event::VipSeen(seen) => self.view.vip = Some(seen),
+            Event::VipSeen(seen) => {
+                if seen == VipSeen::Ours {
+                    // What was answered with an error may have been done.
+                    self.view.repair_failed = None;
+                }
+                self.view.vip = Some(seen);
+            }
             Event::Done { ticket, outcome } => self.done(now, ticket, outcome),
         }
         self.vote_if_due(now);
@@ -143,7 +150,11 @@ impl Machine {
         match pending.purpose {
             Purpose::Stage => self.stage_done(now, outcome),
             Purpose::Apply(model) => match outcome {
-                Outcome::Failed { why, .. } => {
+                Outcome::Failed { kind, why } => {
+                    if kind != FailureKind::Conflict {
+                        // What it runs now is not known, and to go back is a change like any other.
+                        self.view.applied = None;
+                    }
                     let failures = self.view.apply_failed.take().map_or(1, |(n, _)| n.saturating_add(1));
                     self.view.apply_not_before = now.plus(retry_pause(failures));
                     if failures == 1 {
@@ -219,6 +230,10 @@ impl Machine {
     fn turn(&mut self, now: Timestamp) -> Turn {
         let model = self.state.lb_model();
         let applied = self.view.applied.as_ref() == Some(&model);
+        if applied {
+            // A change that it refused is not wanted any more.
+            self.view.apply_failed = None;
+        }
         if !applied && !model.servers.is_empty() {
             if let Some(turn) = self.before_drain(now) {
                 return turn;
@@ -264,10 +279,9 @@ impl Machine {
     /// HAProxy does not take the model. A member on its way in must not wait for that for ever.
     fn apply_waits(&mut self, now: Timestamp) -> Turn {
         let Some((failures, why)) = self.view.apply_failed.clone() else { return Turn::Wait };
-        let Some(transition) = &mut self.state.transition else {
+        let Some(transition) = &self.state.transition else {
             return self.give_back(now).unwrap_or(Turn::Wait);
         };
-        transition.note = format!("HAProxy does not take the configuration: {why}");
         if failures >= REFUSALS
             && transition.stage == Stage::Listing
             && matches!(transition.kind, Kind::ScaleOut { .. })

@@ -1,6 +1,11 @@
 //! HAProxy dies in the worst moment.
 
-use lbsidecar::core::{cloud::ServerStatus, condition::Phase, event::Command, transition::Stage};
+use lbsidecar::core::{
+    cloud::{FailureKind, ServerStatus},
+    condition::Phase,
+    event::Command,
+    transition::Stage,
+};
 
 use crate::{
     settings::settings,
@@ -21,7 +26,7 @@ fn dies_before_it_drains(world: &mut World) {
     for _ in 0..4 {
         world.step();
     }
-    (world.refuses, world.silent, world.dead) = (false, false, true);
+    (world.refuses, world.silent, world.dead) = (None, false, true);
     world.until("HAProxy is started again", 10, |w| !w.dead);
 }
 
@@ -32,7 +37,7 @@ fn a_haproxy_that_dies_before_a_handover_drains_is_started_with_everybody() {
     for _ in 0..80_000 / STEP {
         world.step();
     }
-    world.refuses = true;
+    world.refuses = Some(FailureKind::Transient);
     world.say(Command::Handover).unwrap();
     dies_before_it_drains(&mut world);
     assert_eq!(world.lb.servers.len(), 2);
@@ -52,7 +57,7 @@ fn a_haproxy_that_dies_before_a_lost_clone_drains_is_started_and_it_goes_on() {
     let clone = world.machine.state.members[1].id;
     world.cloud.get_mut(&clone).unwrap().status = ServerStatus::Shutoff;
     world.down = vec![clone];
-    world.refuses = true;
+    world.refuses = Some(FailureKind::Transient);
     dies_before_it_drains(&mut world);
     world.until("cleaned up", 120, |w| w.names() == ["vm-test"] && w.phase() == Phase::Single);
 }

@@ -10,6 +10,7 @@
 
 mod address;
 mod haproxy;
+mod alarms;
 mod release;
 #[path = "../common/settings.rs"]
 mod settings;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lbsidecar::core::{
+    cloud::FailureKind,
     condition::Phase,
     event::{Command, VipSeen},
 };
@@ -63,7 +64,7 @@ fn a_pool_on_hold_is_released_all_the_same() {
 #[test]
 fn an_haproxy_that_refuses_or_is_silent_is_not_waited_for() {
     let mut world = World::pair(settings());
-    (world.kept, world.refuses) = (true, true);
+    (world.kept, world.refuses) = (true, Some(FailureKind::Transient));
     world.say(Command::Release).unwrap();
     let before = world.now;
     world.until("released", 60, gone);

@@ -36,7 +36,9 @@ pub(crate) struct World {
     /// Clients keep connections to an older worker.
     pub(crate) kept: bool,
     /// HAProxy refuses what it is told.
-    pub(crate) refuses: bool,
+    pub(crate) refuses: Option<FailureKind>,
+    /// The service address moves, and the answer is an error.
+    pub(crate) unanswered: bool,
     /// HAProxy does not answer.
     pub(crate) silent: bool,
     /// HAProxy is dead until it is started with a configuration.
@@ -70,7 +72,8 @@ impl World {
             vip: VipSeen::Elsewhere("on vm-test".into()),
             sessions: 0,
             kept: false,
-            refuses: false,
+            refuses: None,
+            unanswered: false,
             silent: false,
             dead: false,
             down: Vec::new(),
@@ -150,7 +153,7 @@ impl World {
         events.push(Event::Tick);
         for event in events {
             let requests = self.machine.step(self.now, event);
-            self.machine.state.check_invariants(2).unwrap();
+            self.machine.state.check_invariants(self.machine.settings().max_members).unwrap();
             self.answer(requests);
         }
     }
@@ -159,8 +162,9 @@ impl World {
         for Request { ticket, effect } in requests {
             self.log.push(effect.name().to_owned());
             let outcome = match effect {
-                Effect::Apply { .. } if self.refuses => {
-                    Outcome::Failed { kind: FailureKind::Transient, why: "HAProxy does not take it".into() }
+                Effect::Apply { .. } if self.refuses.is_some() => {
+                    let kind = self.refuses.unwrap();
+                    Outcome::Failed { kind, why: "HAProxy does not take it".into() }
                 }
                 Effect::Apply { model, .. } => {
                     self.dead = false;
@@ -209,7 +213,11 @@ impl World {
                 Effect::TakeVip { .. } => {
                     assert!(!self.lb.servers.is_empty());
                     self.vip = VipSeen::Ours;
-                    Outcome::Done
+                    if self.unanswered {
+                        Outcome::Failed { kind: FailureKind::Transient, why: "answered 503".into() }
+                    } else {
+                        Outcome::Done
+                    }
                 }
                 Effect::GiveVip(id) => {
                     self.vip = VipSeen::Elsewhere(format!("on {id}"));
