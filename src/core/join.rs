@@ -24,7 +24,7 @@ const REFUSED_PAUSE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Tries of a creation that surely was not made, before the scale-out is given up.
 const CREATE_TRIES: u32 = 3;
 /// How long a server just created may be unknown to Nova's own reads.
-const READ_LAG: std::time::Duration = std::time::Duration::from_secs(15);
+pub(super) const READ_LAG: std::time::Duration = std::time::Duration::from_secs(15);
 /// How long a member that could not be brought back is left alone.
 pub(super) const REJOIN_PAUSE: std::time::Duration = std::time::Duration::from_secs(300);
 

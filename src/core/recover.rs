@@ -7,6 +7,7 @@ use super::{
     cloud::{ServerFacts, ServerStatus},
     event::VipSeen,
     ids::BackendName,
+    join::READ_LAG,
     lb::{LbAdmin, LbSeen},
     settings::Settings,
     state::{Member, Place, State},
@@ -26,16 +27,37 @@ pub struct Facts {
     pub lb: Option<LbSeen>,
     /// Where the service address is, when that is known.
     pub vip: Option<VipSeen>,
+    /// The newest state could not be read: a creation that was begun last may be missing from the stored one.
+    pub older: bool,
 }
 
 /// Makes the state to go on from.
 #[must_use]
 pub fn recover(stored: Option<State>, facts: &Facts, settings: &Settings, now: Timestamp) -> State {
-    match stored {
+    let mut state = match stored {
         Some(state) if !state.members.is_empty() || state.transition.is_some() => {
             resume(state, facts, settings, now)
         }
         _ => rebuild(facts, settings, now),
+    };
+    if facts.older {
+        look_first(&mut state, now);
+    }
+    state
+}
+
+/// What was made since the state was written carries our mark. It is looked for by its intent, where that is known; else nothing is made
+/// before Nova's list must show it: there it counts, and is cleaned up as left over.
+fn look_first(state: &mut State, now: Timestamp) {
+    if let Some(transition) = &mut state.transition
+        && matches!(transition.stage, Stage::Admitting | Stage::Creating { .. })
+    {
+        transition.stage = Stage::Looking { looks: 0 };
+    }
+    let listed = now.plus(READ_LAG);
+    if state.breaker.not_before < listed {
+        state.breaker.not_before = listed;
+        state.breaker.why = "the newest state could not be read: looking for what was made since".to_owned();
     }
 }
 

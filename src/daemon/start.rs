@@ -209,6 +209,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         base: base.as_ref().map(|base| base.facts(&address.reach())),
         lb,
         vip: Some(address.seen().await),
+        older: stored.warning.is_some(),
     };
     let now = clock.now();
     let state = recover(stored.state, &facts, &config.core, now);

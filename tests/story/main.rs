@@ -11,6 +11,7 @@
 mod address;
 mod haproxy;
 mod alarms;
+mod recovery;
 mod release;
 #[path = "../common/settings.rs"]
 mod settings;

@@ -223,7 +223,11 @@ impl World {
                     self.vip = VipSeen::Elsewhere(format!("on {id}"));
                     Outcome::Done
                 }
-                Effect::FindIntent(_) => Outcome::Found(None),
+                Effect::FindIntent(intent) => {
+                    let carries =
+                        |facts: &&ServerFacts| facts.mark.as_ref().is_some_and(|m| m.intent == intent);
+                    Outcome::Found(self.cloud.values().find(carries).map(|facts| facts.id))
+                }
                 Effect::CutSessions(_) | Effect::Snapshot(_) | Effect::ReleaseAddress(_) => Outcome::Done,
             };
             self.inbox.push(Event::Done { ticket, outcome });
