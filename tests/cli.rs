@@ -245,6 +245,7 @@ fn without_a_daemon_status_shows_what_it_wrote_down() {
         floating_ip: None,
         place: Place::Listed { weight: Weight::FULL },
         serving_since: Some(saved),
+        gone: false,
     });
     state.note(saved, "adopt", "bringing vm-test into HAProxy");
     let store = Store::open(&dir.path().join("default"), &state.pool).unwrap();

@@ -58,6 +58,7 @@ fn the_pool_is_shown_and_a_gone_member_is_gone() {
         floating_ip: None,
         place: Place::Listed { weight: Weight::FULL },
         serving_since: Some(Timestamp(1)),
+        gone: false,
     });
     let mut sampler = Sampler::default();
     for (second, time_ns) in [(1, 0), (2, 250_000_000)] {

@@ -161,9 +161,12 @@ impl Machine {
         if down.len() < members().count() {
             alarms.push(format!("not healthy: {list}"));
         } else if self.state.vip_taken {
-            let next = match self.settings.policy.lost_primary {
-                LostPrimary::Recreate => "what is lost for good is replaced",
-                LostPrimary::Alert => "bring it back, or let `policy.lost_primary = \"recreate\"` do it",
+            let next = match (self.settings.policy.lost_primary, self.replacement_barred(now)) {
+                (LostPrimary::Recreate, Some(why)) => format!("no other one is made: {why}"),
+                (LostPrimary::Recreate, None) => "what is lost for good is replaced".to_owned(),
+                (LostPrimary::Alert, _) => {
+                    "bring it back, or let `policy.lost_primary = \"recreate\"` do it".to_owned()
+                }
             };
             alarms.push(format!(
                 "no member is healthy ({list}); the last good configuration stays and clients get a 503: {next}"

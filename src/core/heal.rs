@@ -66,13 +66,15 @@ impl Machine {
     /// Whether a member is lost, as far as HAProxy and Nova can tell; when one of them does not answer, it is not.
     #[must_use]
     pub fn loss(&self, now: Timestamp, member: &Member) -> Option<Loss> {
+        if member.gone {
+            return Some(Loss::Gone);
+        }
         if self.view.lb_missing.is_some() || self.view.cloud_missing.is_some() {
             return None;
         }
         let facts = self.view.cloud.get(&member.id)?;
         let down = now.since(*self.view.down_since.get(&member.id).unwrap_or(&now));
         match facts.status {
-            ServerStatus::Deleted => Some(Loss::Gone),
             ServerStatus::Error if down >= SILENT => {
                 Some(Loss::Failed(facts.fault.clone().unwrap_or_else(|| "no fault given".to_owned())))
             }
@@ -88,7 +90,8 @@ impl Machine {
             | ServerStatus::Shutoff
             | ServerStatus::Active
             | ServerStatus::Build
-            | ServerStatus::Other => None,
+            | ServerStatus::Other
+            | ServerStatus::Deleted => None,
         }
     }
 
@@ -107,12 +110,12 @@ impl Machine {
         if lost.is_empty() || self.state.released || !self.state.vip_taken {
             return None;
         }
-        let somebody = self.state.serving().any(|m| self.view.is_up(&m.backend_name()));
+        let somebody = self.state.serving().any(|m| self.answers(m));
         let recreate = self.settings.policy.lost_primary == LostPrimary::Recreate;
         for (id, ours, loss) in &lost {
             // The operator's own VM is off: perhaps he means it.
             let stays = !ours && *loss == Loss::Off;
-            if somebody && !stays && !self.view.is_up(&self.state.member(*id)?.backend_name()) {
+            if somebody && !stays && !self.answers(self.state.member(*id)?) {
                 return Some(self.evict(now, *id, loss));
             }
             if recreate && *loss == Loss::Off && (stays || !somebody) && now >= self.view.repair_not_before {
@@ -145,6 +148,11 @@ impl Machine {
             &format!("the primary is lost ({loss}), and nobody serves: making another one"),
         );
         Some(Turn::Again)
+    }
+
+    /// Why no other one may be made in place of those that are lost, if so.
+    pub(super) fn replacement_barred(&self, now: Timestamp) -> Option<String> {
+        if self.state.transition.is_some() { None } else { self.scale_out_barred(now, Wish::Loss) }
     }
 
     /// A member on its way in is lost: what comes of it, if anything must.
@@ -185,7 +193,7 @@ impl Machine {
 
     /// What was written down of a member, when it can no longer be asked for.
     pub(super) fn blueprint_of(&self, id: ServerId) -> Option<String> {
-        let gone = self.view.status(id) == Some(ServerStatus::Deleted);
+        let gone = self.state.member(id).is_some_and(|m| m.gone);
         self.state.blueprint.as_ref().filter(|_| gone).map(|blueprint| blueprint.text.clone())
     }
 

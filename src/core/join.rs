@@ -367,6 +367,7 @@ impl Machine {
                 floating_ip: None,
                 place: Place::Unlisted,
                 serving_since: None,
+                gone: false,
             };
             self.state.members.push(member);
         }
@@ -443,7 +444,7 @@ impl Machine {
 
     /// Whether another member serves and is healthy.
     pub(super) fn others_carry(&self, id: ServerId) -> bool {
-        self.state.serving().any(|m| m.id != id && self.view.is_up(&m.backend_name()))
+        self.state.serving().any(|m| m.id != id && self.answers(m))
     }
 
     /// Ends a transition that has lost its object.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    cloud::ServerStatus,
+    cloud::{FailureKind, ServerStatus},
     event::{Effect, Outcome},
     ids::{BackendName, ServerId},
     lb::LbAdmin,
@@ -38,6 +38,12 @@ impl Machine {
         }
         let in_stage = now.since(transition.stage_since);
         match &transition.stage {
+            // Nobody answers there: nothing is to be drained, nor to be deleted.
+            Stage::Settling if self.state.member(id).is_some_and(|m| m.gone) => {
+                self.place(id, Place::Unlisted);
+                self.enter(now, Stage::Releasing, "it is gone: out of HAProxy");
+                Turn::Again
+            }
             Stage::Settling => match self.view.old_workers() {
                 None => self.waits_for("HAProxy does not answer"),
                 Some(0) => {
@@ -174,6 +180,15 @@ impl Machine {
                     member.floating_ip = None;
                 }
             }
+            (Stage::Deleting { .. }, Outcome::Failed { kind, why }) => {
+                // A refusal is no deletion: the handover may still be called off.
+                let sent = !matches!(
+                    kind,
+                    FailureKind::Conflict | FailureKind::Unauthorized | FailureKind::Permanent
+                );
+                self.enter(now, Stage::Deleting { sent }, why.clone());
+                self.again_later(now, why);
+            }
             (_, Outcome::Failed { why, .. }) => {
                 self.again_later(now, why);
             }
@@ -187,8 +202,10 @@ impl Machine {
     pub(super) fn count_out(&mut self, now: Timestamp) {
         let Some(transition) = &self.state.transition else { return };
         let Some(name) = transition.server.and_then(|id| self.backend_name_of(id)) else { return };
-        // Only what was seen of the configuration that counts is counted.
-        if self.view.applied.as_ref() != Some(&self.state.lb_model()) {
+        // Only what was seen of the configuration that counts is counted. With no member in it none is applied, and what HAProxy lists
+        // is counted as it is.
+        let model = self.state.lb_model();
+        if !model.servers.is_empty() && self.view.applied.as_ref() != Some(&model) {
             return;
         }
         let seen = self.view.lb_server(&name).cloned().unwrap_or_default();
@@ -213,6 +230,14 @@ impl Machine {
             "no session".to_owned()
         };
         self.enter(now, next, note);
+    }
+
+    /// Whether HAProxy still lists a VM that is to be deleted, and that was the last one.
+    pub(super) fn last_is_listed(&self) -> bool {
+        let recounted = |t: &&Transition| matches!(t.stage, Stage::Recounting { .. });
+        let leaving = self.state.transition.as_ref().filter(recounted).and_then(|t| t.server);
+        let name = leaving.and_then(|id| self.backend_name_of(id));
+        name.is_some_and(|name| self.view.lb_server(&name).is_some_and(|server| server.listed))
     }
 
     /// Its name in HAProxy, member or not.
@@ -254,8 +279,12 @@ impl Machine {
         (seen.sessions + seen.queued > 0).then_some(name)
     }
 
-    /// Why a handover under way must not go on, if so: the survivors do not carry the service, or it is not known whether they do.
-    fn doubt(&self, transition: &Transition) -> Option<Doubt> {
+    /// Why a member under way out must stay, if so: it is not lost any more; or it is handed over, and the survivors do not carry the
+    /// service, or it is not known whether they do.
+    pub(super) fn doubt(&self, transition: &Transition) -> Option<Doubt> {
+        if matches!(transition.kind, Kind::Evict { .. }) {
+            return self.answers_again(transition).then(|| Doubt::CallOff("it answers again".to_owned()));
+        }
         if transition.kind != Kind::Handover || !can_be_called_off(&transition.stage) {
             return None;
         }
@@ -270,7 +299,7 @@ impl Machine {
         if survivors.is_empty() {
             return Some(Doubt::CallOff("nobody else would serve".to_owned()));
         }
-        if let Some(down) = survivors.iter().find(|m| self.view.is_down(&m.backend_name())) {
+        if let Some(down) = survivors.iter().find(|m| m.gone || self.view.is_down(&m.backend_name())) {
             return Some(Doubt::CallOff(format!("{} is not healthy", down.name)));
         }
         // Somebody reloaded HAProxy, and the new worker has not checked it yet.
@@ -280,10 +309,17 @@ impl Machine {
             .map(|m| Doubt::Wait(format!("waiting for the next health check of {}", m.name)))
     }
 
+    /// Whether a member that was to be removed, since it was lost, is not: as long as HAProxy checks it, that can be seen.
+    fn answers_again(&self, transition: &Transition) -> bool {
+        let checked = matches!(transition.stage, Stage::Settling | Stage::Draining | Stage::Emptying { .. });
+        let member = transition.server.and_then(|id| self.state.member(id)).filter(|_| checked);
+        // One that has no weight any more would have to be proven first.
+        member.is_some_and(|m| m.place != (Place::Listed { weight: Weight::ZERO }) && self.answers(m))
+    }
+
     /// Whether it is a VM that the operator named and that still exists.
     fn is_the_operators(&self, id: ServerId) -> bool {
-        self.state.member(id).is_some_and(|m| m.mark.is_none())
-            && self.view.status(id) != Some(ServerStatus::Deleted)
+        self.state.member(id).is_some_and(|m| m.mark.is_none() && !m.gone)
     }
 
     /// Calls a transition off where that is still possible; whether anything changed.
@@ -362,7 +398,7 @@ impl Machine {
 
 /// Why a handover must not go on now.
 #[derive(Debug)]
-enum Doubt {
+pub(super) enum Doubt {
     /// It may go on when this is over.
     Wait(String),
     /// It must be called off.
@@ -394,8 +430,10 @@ fn undo(transition: &Transition) -> Option<Undo> {
         (Kind::ScaleOut { .. }, Stage::Listing | Stage::Proving { .. } | Stage::Ramping { .. }) => {
             Some(Undo::Leave)
         }
-        (Kind::Handover, Stage::Settling) => Some(Undo::Nothing),
-        (Kind::Handover, Stage::Draining | Stage::Emptying { .. }) => Some(Undo::Restore),
+        (Kind::Handover | Kind::Evict { .. }, Stage::Settling) => Some(Undo::Nothing),
+        (Kind::Handover | Kind::Evict { .. }, Stage::Draining | Stage::Emptying { .. }) => {
+            Some(Undo::Restore)
+        }
         (Kind::Handover, Stage::Unlisting | Stage::Recounting { .. }) => Some(Undo::List),
         (Kind::Handover, Stage::Stopping { .. } | Stage::Snapshotting | Stage::Deleting { sent: false }) => {
             Some(Undo::Start)

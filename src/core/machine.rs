@@ -13,11 +13,11 @@
 
 use super::{
     backoff::retry_pause,
-    cloud::FailureKind,
+    cloud::{FailureKind, ServerFacts, ServerStatus},
     event::{Command, Effect, Event, Outcome, Request, Ticket, VipSeen},
     lb::{LbAdmin, LbMode, LbSeen},
     settings::Settings,
-    state::{Blueprint, Place, State},
+    state::{Blueprint, Member, Place, State},
     time::Timestamp,
     transition::{Kind, Stage, Transition, Way},
     units::Weight,
@@ -85,11 +85,7 @@ impl Machine {
                 // It may come back as another process with another state.
                 self.view.applied = None;
             }
-            Event::CloudSeen(servers) => {
-                self.view.cloud = servers.into_iter().map(|facts| (facts.id, facts)).collect();
-                self.view.cloud_at = Some(now);
-                self.view.cloud_missing = None;
-            }
+            Event::CloudSeen(servers) => self.cloud_seen(now, servers),
             Event::CloudUnseen(why) => {
                 let since = self.view.cloud_missing.take().map_or(now, |(since, _)| since);
                 self.view.cloud_missing = Some((since, why));
@@ -234,7 +230,8 @@ impl Machine {
             // A change that it refused is not wanted any more.
             self.view.apply_failed = None;
         }
-        if !applied && !model.servers.is_empty() {
+        // Without a member the last good configuration stays, unless it names one that is to be deleted.
+        if !applied && (!model.servers.is_empty() || self.last_is_listed()) {
             if let Some(turn) = self.before_drain(now) {
                 return turn;
             }
@@ -269,6 +266,9 @@ impl Machine {
                 self.enter(now, Stage::Settling, "HAProxy does not answer");
             }
             return Some(Turn::Again);
+        }
+        if self.doubt(transition).is_some() {
+            return Some(self.turn_transition(now));
         }
         match self.view.old_workers() {
             Some(0) => None,
@@ -325,6 +325,22 @@ impl Machine {
             Way::In => self.done_in(now, &transition, outcome),
             Way::Out => self.done_out(now, &transition, outcome),
         }
+    }
+
+    fn cloud_seen(&mut self, now: Timestamp, servers: Vec<ServerFacts>) {
+        self.view.cloud = servers.into_iter().map(|facts| (facts.id, facts)).collect();
+        self.view.cloud_at = Some(now);
+        self.view.cloud_missing = None;
+        for member in &mut self.state.members {
+            if let Some(facts) = self.view.cloud.get(&member.id) {
+                member.gone = facts.status == ServerStatus::Deleted;
+            }
+        }
+    }
+
+    /// Whether a member answers: HAProxy's check says so, and it is the member that answers it.
+    pub(super) fn answers(&self, member: &Member) -> bool {
+        !member.gone && self.view.is_up(&member.backend_name())
     }
 
     fn lb_seen(&mut self, now: Timestamp, seen: LbSeen) {

@@ -166,5 +166,6 @@ fn member(facts: &ServerFacts, serves: bool, all: &Facts, settings: &Settings, n
         // Whatever is not clearly serving goes the whole way in again, checks and probes first.
         place: if serves { Place::Listed { weight: Weight::FULL } } else { Place::Unlisted },
         serving_since: serves.then_some(now),
+        gone: facts.status == ServerStatus::Deleted,
     }
 }

@@ -78,6 +78,9 @@ pub struct Member {
     pub place: Place,
     /// Since when it serves with full weight.
     pub serving_since: Option<Timestamp>,
+    /// Nova's last word of it is that there is no such VM. Whatever answers at its address is somebody else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// A member's place in HAProxy: the file and the run-time state both follow from it.
@@ -175,7 +178,10 @@ impl State {
     /// What a new member is a copy of: the oldest serving member, or what is left of the pool when nobody serves.
     #[must_use]
     pub fn pattern(&self) -> Option<&Member> {
-        self.base().or_else(|| self.members.iter().find(|m| Some(m.id) != self.moving()))
+        self.serving()
+            .find(|m| !m.gone)
+            .or_else(|| self.base())
+            .or_else(|| self.members.iter().find(|m| Some(m.id) != self.moving()))
     }
 
     /// The member that the transition in flight moves.
@@ -230,7 +236,7 @@ impl State {
         let unmade = self.transition.as_ref().is_some_and(|t| {
             t.server.is_none() && matches!(t.stage, Stage::Creating { .. } | Stage::Looking { .. })
         });
-        let asked_for = self.members.len() + usize::from(unmade);
+        let asked_for = self.members.iter().filter(|m| !m.gone).count() + usize::from(unmade);
         // An operator may lower the cap below what is there; then nothing is added, and nothing is deleted for it either.
         if unmade && asked_for > usize::try_from(max_members).unwrap_or(usize::MAX) {
             return Err(format!("{asked_for} VMs asked for, {max_members} allowed"));

@@ -283,8 +283,8 @@ impl StageName {
             S::Ramping => &[S::TakingVip, S::Settling, S::Starting],
             S::Restoring => &[],
             S::TakingVip => &[],
-            // One that HAProxy does not list needs no drain.
-            S::Settling => &[S::Draining, S::Recounting],
+            // One that HAProxy does not list needs no drain, and one that is gone no deletion either.
+            S::Settling => &[S::Draining, S::Recounting, S::Releasing],
             // A HAProxy that died before it was told is asked again for old workers.
             S::Draining => &[S::Emptying, S::Restoring, S::Settling],
             S::Emptying => &[S::Unlisting, S::Restoring],

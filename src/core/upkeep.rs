@@ -111,8 +111,9 @@ impl Machine {
 
     /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way.
     fn orphan(&self, now: Timestamp) -> Option<ServerId> {
-        // While nobody serves, it may be all that is left of the pool.
-        self.state.base()?;
+        let somebody = self.state.base().is_some();
+        // While nobody serves, one that runs may be all that is left of the pool.
+        let of_use = |status| !somebody && !matches!(status, ServerStatus::Build | ServerStatus::Error);
         self.view
             .cloud
             .values()
@@ -120,6 +121,7 @@ impl Machine {
                 facts.mark.as_ref().is_some_and(|mark| mark.pool == self.state.pool)
                     && self.state.member(facts.id).is_none()
                     && facts.status != ServerStatus::Deleted
+                    && !of_use(facts.status)
                     && facts.task_state.as_deref() != Some("deleting")
                     && now.since(facts.created) > ORPHAN_AGE
             })

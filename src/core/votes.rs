@@ -183,7 +183,7 @@ impl Machine {
         if asked_for >= usize::try_from(max).unwrap_or(usize::MAX) {
             return Some(format!("the pool is full: {asked_for} of {max} VMs"));
         }
-        if wish != Wish::Loss && self.state.base().is_none() {
+        if wish != Wish::Loss && self.state.serving().all(|m| m.gone) {
             return Some("no member serves that could be copied".to_owned());
         }
         let breaker = &self.state.breaker;
@@ -240,7 +240,7 @@ impl Machine {
         }
         for survivor in &survivors {
             let name = survivor.backend_name();
-            if !self.view.is_up(&name) {
+            if !self.answers(survivor) {
                 return Some(format!("{} is not healthy", survivor.name));
             }
             if self.view.lb_server(&name).is_none_or(|s| s.answers_ok == 0) {
@@ -309,7 +309,7 @@ impl Machine {
                 && facts.mark.as_ref().is_some_and(|mark| mark.pool == self.state.pool)
                 && self.state.member(facts.id).is_none()
         });
-        self.state.members.len() + strangers.count()
+        self.state.members.iter().filter(|m| !m.gone).count() + strangers.count()
     }
 
     pub(super) fn begin_scale_out(&mut self, now: Timestamp, why: &str) {
@@ -347,8 +347,7 @@ impl Machine {
 
     /// A member that a failed rejoin left out of HAProxy, and that is not lost.
     pub(super) fn unlisted_member(&self, now: Timestamp) -> Option<&Member> {
-        let lost =
-            |m: &Member| self.view.status(m.id) == Some(ServerStatus::Deleted) || self.loss(now, m).is_some();
+        let lost = |m: &Member| m.gone || self.loss(now, m).is_some();
         self.state.members.iter().find(|m| m.place == Place::Unlisted && !lost(m))
     }
 }

@@ -4,6 +4,7 @@ use lbsidecar::core::{
     cloud::FailureKind,
     condition::Phase,
     event::{Command, VipSeen},
+    lb::LbMode,
     transition::Stage,
 };
 
@@ -51,5 +52,23 @@ fn a_change_that_haproxy_refused_and_that_is_called_off_is_no_alarm() {
         // How far it came is not known: the file may say one thing and the run time another.
         let again = world.log.iter().any(|effect| effect == "apply");
         assert_eq!(again, kind == FailureKind::Transient);
+    }
+}
+
+#[test]
+fn a_drain_that_haproxy_takes_late_is_still_right_or_is_not_begun() {
+    let mut world = refused(FailureKind::Transient);
+    world.down = vec![world.machine.state.members[1].id];
+    for _ in 0..10 {
+        world.step();
+    }
+    world.refuses = None;
+    for _ in 0..60 {
+        world.step();
+        assert!(
+            world.lb.servers.iter().all(|s| s.mode == LbMode::Ready),
+            "nobody else serves: {:?}",
+            world.lb
+        );
     }
 }

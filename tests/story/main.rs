@@ -9,8 +9,9 @@
 )]
 
 mod address;
-mod haproxy;
 mod alarms;
+mod haproxy;
+mod losses;
 mod recovery;
 mod release;
 #[path = "../common/settings.rs"]
@@ -232,6 +233,20 @@ fn a_locked_base_is_not_handed_over_and_that_is_said() {
     });
     assert_eq!(world.phase(), Phase::Balanced);
     assert!(!world.log.iter().any(|effect| effect == "delete"));
+}
+
+#[test]
+fn a_deletion_that_was_refused_can_still_be_called_off() {
+    let mut world = World::pair(settings());
+    world.load(10.0);
+    world.sessions = 1;
+    world.until("draining", 400, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
+    world.cloud.values_mut().find(|facts| facts.name == "vm-test").unwrap().locked = true;
+    world.sessions = 0;
+    world.until("refused", 60, |w| w.log.iter().any(|effect| effect == "delete"));
+    world.load(90.0);
+    world.until("called off", 60, |w| w.phase() == Phase::Balanced);
+    assert_eq!(world.names(), ["vm-test", "vm-test-clone"]);
 }
 
 #[test]

@@ -199,6 +199,9 @@ impl World {
                     self.cloud.get_mut(&id).unwrap().status = ServerStatus::Active;
                     Outcome::Done
                 }
+                Effect::Delete(id) if self.cloud[&id].locked => {
+                    Outcome::Failed { kind: FailureKind::Conflict, why: "answered 409: it is locked".into() }
+                }
                 Effect::Delete(id) => {
                     let listed = self.lb.servers.iter().any(|s| s.name.as_str().ends_with(&id.short()));
                     assert!(!listed, "deleted while HAProxy lists it");

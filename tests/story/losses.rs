@@ -1,0 +1,176 @@
+//! Members that are lost, and those that only seemed to be.
+
+use lbsidecar::core::{
+    cloud::{Mark, ServerFacts, ServerStatus},
+    condition::Phase,
+    event::{Effect, Event, Outcome, Request},
+    ids::{IntentId, ServerId},
+    lb::LbMode,
+    machine::Machine,
+    recover::{Facts, recover},
+    settings::{LostPrimary, Settings},
+    state::Place,
+    transition::{Kind, StageName},
+};
+
+use crate::{settings::settings, world::World};
+
+fn recreate() -> Settings {
+    let mut settings = settings();
+    settings.policy.lost_primary = LostPrimary::Recreate;
+    settings
+}
+
+fn lose(world: &mut World, id: ServerId, status: ServerStatus) {
+    world.cloud.get_mut(&id).unwrap().status = status;
+    world.down.push(id);
+}
+
+/// A pair whose clone was silent for so long that it is on its way out.
+fn evicting(kept: bool, stage: StageName) -> (World, ServerId) {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(40.0);
+    (world.kept, world.sessions, world.down) = (kept, 1, vec![clone]);
+    world.until("evicting", 200, |w| {
+        let transition = w.machine.state.transition.as_ref();
+        transition.is_some_and(|t| matches!(t.kind, Kind::Evict { .. }) && t.stage.name() == stage)
+    });
+    (world, clone)
+}
+
+#[test]
+fn a_clone_that_answers_again_while_it_waits_for_its_removal_stays() {
+    for (kept, stage) in [(true, StageName::Settling), (false, StageName::Emptying)] {
+        let (mut world, _) = evicting(kept, stage);
+        world.down.clear();
+        world.until("it stays", 10, |w| w.machine.state.transition.is_none());
+        (world.kept, world.sessions) = (false, 0);
+        for _ in 0..200 {
+            world.step();
+        }
+        assert_eq!((world.phase(), world.names().len()), (Phase::Balanced, 2), "in stage {stage}");
+        assert!(world.lb.servers.iter().all(|s| s.weight.get() == 100 && s.mode == LbMode::Ready));
+        assert!(!world.log.iter().any(|effect| effect == "delete"));
+    }
+}
+
+#[test]
+fn a_clone_that_answers_again_when_the_base_has_died_is_the_primary() {
+    let (mut world, clone) = evicting(true, StageName::Settling);
+    let base = world.machine.state.members[0].id;
+    world.down = vec![base];
+    world.cloud.get_mut(&base).unwrap().status = ServerStatus::Error;
+    (world.kept, world.sessions) = (false, 0);
+    world.until("promoted", 100, |w| w.names() == ["vm-test-clone"] && w.phase() == Phase::Single);
+    assert_ne!(world.cloud[&clone].status, ServerStatus::Deleted);
+}
+
+#[test]
+fn a_member_that_is_gone_leaves_at_once_though_something_answers_at_its_address() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(40.0);
+    // Old workers, and a stranger that got the address: neither is waited for.
+    world.kept = true;
+    world.cloud.get_mut(&clone).unwrap().status = ServerStatus::Deleted;
+    world.until("it left", 5, |w| w.names() == ["vm-test"] && w.machine.state.transition.is_none());
+    assert_eq!(world.lb.servers.len(), 1);
+    assert!(!world.log.iter().any(|effect| effect == "delete"), "there is nothing to delete");
+}
+
+#[test]
+fn a_survivor_that_is_gone_calls_a_handover_off_before_haproxy_knows() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(10.0);
+    world.sessions = 1;
+    world.until("draining", 400, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
+    world.cloud.get_mut(&clone).unwrap().status = ServerStatus::Deleted;
+    world.until("called off", 5, |w| w.lb.servers.iter().all(|s| s.mode == LbMode::Ready));
+}
+
+#[test]
+fn a_pool_of_one_gets_its_lost_primary_made_again_also_after_a_restart() {
+    let mut settings = recreate();
+    settings.max_members = 1;
+    let mut world = World::by(settings.clone());
+    world.until("adopted and written down", 60, |w| w.machine.state.blueprint.is_some());
+    let base = world.machine.state.members[0].id;
+    lose(&mut world, base, ServerStatus::Deleted);
+    world.until("begun", 60, |w| {
+        w.machine.state.transition.as_ref().is_some_and(|t| t.stage.name() == StageName::Admitting)
+    });
+    let state = recover(Some(world.machine.state.clone()), &Facts::default(), &settings, world.now);
+    world.machine = Machine::new(state, settings, world.now);
+    world.inbox.clear();
+    // HAProxy is first to answer; Nova was not asked yet.
+    let first = world.machine.step(world.now, Event::LbSeen(world.seen()));
+    let done =
+        first.iter().map(|r| Event::Done { ticket: r.ticket, outcome: Outcome::Applied { generation: 1 } });
+    let next: Vec<Request> = done.flat_map(|event| world.machine.step(world.now, event)).collect();
+    let from_blueprint = |r: &Request| matches!(&r.effect, Effect::Admit { blueprint: Some(_), .. });
+    assert!(next.iter().any(from_blueprint), "{next:?}");
+    world.answer(next);
+    world.until("made again", 100, |w| w.names() == ["vm-test-clone"] && w.phase() == Phase::Single);
+}
+
+#[test]
+fn why_a_lost_primary_is_not_made_again_is_said() {
+    let mut settings = recreate();
+    settings.max_members = 1;
+    let mut world = World::by(settings);
+    world.until("adopted and written down", 60, |w| w.machine.state.blueprint.is_some());
+    let base = world.machine.state.members[0].id;
+    lose(&mut world, base, ServerStatus::Error);
+    world.until("said", 60, |w| {
+        w.machine
+            .alarms(w.now)
+            .iter()
+            .any(|alarm| alarm.contains("no other one is made: the pool is full: 1 of 1 VMs"))
+    });
+    world.refuse = Some("the project's quota of instances is used up".into());
+    world.cloud.get_mut(&base).unwrap().status = ServerStatus::Deleted;
+    world.until("said", 60, |w| {
+        w.machine.alarms(w.now).iter().any(|alarm| alarm.contains("quota of instances is used up"))
+    });
+    assert!(!world.log.iter().any(|effect| effect == "create"));
+    world.refuse = None;
+    world.until("made again", 200, |w| w.names() == ["vm-test-clone"] && w.phase() == Phase::Single);
+}
+
+#[test]
+fn a_removal_ends_when_the_last_one_that_haproxy_lists_is_removed() {
+    let mut world = World::pair(recreate());
+    let ids: Vec<ServerId> = world.machine.state.members.iter().map(|m| m.id).collect();
+    // As after a base that could not be brought back: in the pool, and not in HAProxy.
+    let base = world.machine.state.member_mut(ids[0]).unwrap();
+    (base.place, base.serving_since) = (Place::Unlisted, None);
+    world.load(40.0);
+    for id in ids {
+        lose(&mut world, id, ServerStatus::Error);
+    }
+    world.until("another one is made", 300, |w| {
+        w.phase() == Phase::Single && w.names().contains(&"vm-test-clone-2")
+    });
+}
+
+#[test]
+fn a_left_over_that_failed_does_not_keep_the_pool_full_while_nobody_serves() {
+    let mut world = World::by(recreate());
+    world.until("adopted and written down", 60, |w| w.machine.state.blueprint.is_some());
+    let base = world.machine.state.members[0].id;
+    let mark = Mark { pool: world.machine.state.pool.clone(), intent: IntentId(base.0), generation: 1 };
+    let left = ServerFacts {
+        id: ServerId(uuid::Uuid::from_u128(7)),
+        mark: Some(mark),
+        ..world.cloud[&base].clone()
+    };
+    let left = ServerFacts { name: "vm-test-clone".into(), status: ServerStatus::Error, ..left };
+    // As after a state file that was lost while it was built.
+    (world.machine.state.members[0].place, world.machine.state.members[0].serving_since) =
+        (Place::Unlisted, None);
+    lose(&mut world, base, ServerStatus::Error);
+    world.cloud.insert(left.id, left);
+    world.until("another one is made", 300, |w| w.phase() == Phase::Single && w.lb.servers.len() == 1);
+}
