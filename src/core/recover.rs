@@ -42,6 +42,7 @@ pub fn recover(stored: Option<State>, facts: &Facts, settings: &Settings, now: T
     };
     if facts.older {
         look_first(&mut state, now);
+        prove_again(&mut state, facts.lb.as_ref(), now);
     }
     state
 }
@@ -58,6 +59,18 @@ fn look_first(state: &mut State, now: Timestamp) {
     if state.breaker.not_before < listed {
         state.breaker.not_before = listed;
         state.breaker.why = "the newest state could not be read: looking for what was made since".to_owned();
+    }
+}
+
+/// One on its way in that HAProxy sends nothing has failed since, whatever it had before.
+fn prove_again(state: &mut State, lb: Option<&LbSeen>, now: Timestamp) {
+    let ramping = state.transition.as_mut().filter(|t| matches!(t.stage, Stage::Ramping { .. }));
+    let Some((transition, lb)) = ramping.zip(lb) else { return };
+    let Some(member) = state.members.iter_mut().find(|m| Some(m.id) == transition.server) else { return };
+    if lb.servers.get(&member.backend_name()).is_none_or(|server| server.weight == 0) {
+        (member.place, member.serving_since) = (Place::Listed { weight: Weight::ZERO }, None);
+        transition.stage = Stage::Proving { checks: 0, probes: 0 };
+        transition.stage_since = now;
     }
 }
 

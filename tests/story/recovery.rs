@@ -8,6 +8,7 @@ use lbsidecar::core::{
     recover::{Facts, recover},
     state::State,
     transition::StageName,
+    units::Weight,
 };
 
 use crate::{settings::settings, world::World};
@@ -61,4 +62,30 @@ fn an_older_state_without_the_intent_makes_nothing_before_the_list_must_show_wha
     world.cloud.extend(hidden.into_iter().map(|facts| (facts.id, facts)));
     world.until("it is cleaned up", 100, |w| vms(w) == 1);
     assert_eq!(world.log.iter().filter(|effect| *effect == "create").count(), 1);
+}
+
+#[test]
+fn one_that_failed_since_an_older_state_was_written_is_proven_again() {
+    let mut world = World::new();
+    world.load(90.0);
+    world.until("ramping", 200, |w| {
+        stage(w) == Some(StageName::Ramping)
+            && w.lb.servers.len() == 2
+            && w.lb.servers.iter().all(|s| s.weight.get() > 0)
+    });
+    let older = world.machine.state.clone();
+    let clone = older.members[1].id;
+    // It failed, and it is back at weight 0.
+    world.lb.servers[1].weight = Weight::ZERO;
+    let facts = Facts { older: true, lb: Some(world.seen()), ..Facts::default() };
+    let state = recover(Some(older), &facts, &settings(), world.now);
+    world.machine = Machine::new(state, settings(), world.now);
+    world.inbox.clear();
+    world.down = vec![clone];
+    for _ in 0..40 {
+        world.step();
+        assert_eq!(world.lb.servers[1].weight, Weight::ZERO, "it does not answer");
+    }
+    world.down.clear();
+    world.until("scaled out", 100, |w| w.phase() == Phase::Balanced);
 }
