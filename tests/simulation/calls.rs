@@ -26,24 +26,16 @@ impl Daemon {
         if let Effect::Probe(_) = effect {
             return self.act(world, effect);
         }
-        if let Some(mut dice) = world.next_strikes(What::ErrorReply) {
-            if let Effect::Apply { .. } | Effect::CutSessions(_) = effect {
-                return failed(FailureKind::Transient, "HAProxy does not take it");
-            }
-            let status = *dice.choice(&[401, 403, 409, 413, 429, 500, 502, 503, 504]).unwrap_or(&500);
-            if status >= 500 && dice.bool() {
-                // Seen at Nova: 503, and the server was made.
-                let _ = self.act(world, effect);
-            }
-            let kind = match status {
-                401 => FailureKind::Unauthorized,
-                403 => FailureKind::Permanent,
-                409 => FailureKind::Conflict,
-                413 => FailureKind::Capacity,
-                429 => FailureKind::Transient,
-                _ => unclear,
-            };
-            return failed(kind, &format!("answered {status}"));
+        let to_haproxy = matches!(effect, Effect::Apply { .. } | Effect::CutSessions(_));
+        if !to_haproxy && self.api_is_away(world) {
+            // Refused connections, or a gateway without anybody behind it.
+            return failed(
+                if world.now.0.is_multiple_of(100) { FailureKind::Transient } else { unclear },
+                "away",
+            );
+        }
+        if let Some(failure) = self.error(world, effect, to_haproxy, unclear) {
+            return failure;
         }
         if let Some(mut dice) = world.next_strikes(What::LostReply) {
             if dice.bool() {
@@ -62,6 +54,34 @@ impl Daemon {
         outcome
     }
 
+    /// An error instead of a good answer; seen at Nova: 503, and the server was made.
+    fn error(
+        &mut self,
+        world: &mut World,
+        effect: &Effect,
+        to_haproxy: bool,
+        unclear: FailureKind,
+    ) -> Option<Outcome> {
+        if to_haproxy {
+            world.next_strikes(What::Refused)?;
+            return Some(failed(FailureKind::Transient, "HAProxy does not take it"));
+        }
+        let errors = [
+            (What::Unauthorized, FailureKind::Unauthorized),
+            (What::Forbidden, FailureKind::Permanent),
+            (What::Conflict, FailureKind::Conflict),
+            (What::NoQuota, FailureKind::Capacity),
+            (What::TooMany, FailureKind::Transient),
+            (What::ServerError, unclear),
+            (What::DoneButError, unclear),
+        ];
+        let (what, kind) = errors.into_iter().find(|(what, _)| world.next_strikes(*what).is_some())?;
+        if what == What::DoneButError {
+            let _ = self.act(world, effect);
+        }
+        Some(failed(kind, &what.to_string()))
+    }
+
     /// It acts, by our own will.
     pub(crate) fn act(&mut self, world: &mut World, effect: &Effect) -> Outcome {
         self.laws.acts(world, effect, &self.settings);
@@ -72,7 +92,10 @@ impl Daemon {
         match effect {
             Effect::Apply { model, force } => {
                 if world.lb.edited && !force {
-                    return failed(FailureKind::Conflict, "the file was edited by hand");
+                    return failed(
+                        FailureKind::Conflict,
+                        "it was edited by hand; `lbsidecar reload --force` overwrites it",
+                    );
                 }
                 world.lb.edited = false;
                 if world.now < world.lb.down_until {

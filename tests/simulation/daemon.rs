@@ -8,7 +8,7 @@ use std::{
 use fastrand::Rng;
 use lbsidecar::core::{
     cloud::ServerFacts,
-    event::{Command, Effect, Event, Outcome, Request, Ticket},
+    event::{Command, Effect, Event, Outcome, Request, Ticket, VipSeen},
     guest::DomainCounters,
     ids::ServerId,
     machine::Machine,
@@ -50,6 +50,8 @@ struct Silence {
     fresh: Timestamp,
     lb: Timestamp,
     cloud: Timestamp,
+    /// Of the whole API: calls fail as well.
+    api: Timestamp,
     disk: Timestamp,
 }
 
@@ -71,6 +73,8 @@ pub(crate) struct Daemon {
     effects: u64,
     pub(crate) crashes: u32,
     pub(crate) crashed_in: BTreeSet<StageName>,
+    /// The stage after the last step.
+    stage: Option<StageName>,
     pub(crate) stages: BTreeSet<StageName>,
     pub(crate) cycles: u32,
     pub(crate) heals: u32,
@@ -88,7 +92,7 @@ fn due(next: &mut Timestamp, now: Timestamp, period: u64) -> bool {
 
 impl Daemon {
     pub(crate) fn new(settings: Settings, world: &World) -> Self {
-        let machine = start(None, &settings, world, world.now);
+        let machine = start(None, false, false, &settings, world, world.now);
         Self {
             settings,
             disk: Some(machine.state.clone()),
@@ -105,6 +109,7 @@ impl Daemon {
             effects: 0,
             crashes: 0,
             crashed_in: BTreeSet::new(),
+            stage: None,
             stages: BTreeSet::new(),
             cycles: 0,
             heals: 0,
@@ -163,7 +168,7 @@ impl Daemon {
             self.step(world, event);
         }
         if due(&mut self.due.cloud, now, if busy { 1000 } else { 5000 }) {
-            let event = if now < self.silent.cloud {
+            let event = if now < self.silent.cloud || self.api_is_away(world) {
                 Event::CloudUnseen("503".into())
             } else {
                 Event::CloudSeen(self.servers(world))
@@ -171,7 +176,9 @@ impl Daemon {
             self.step(world, event);
         }
         if due(&mut self.due.vip, now, 5000) {
-            self.step(world, Event::VipSeen(world.vip_seen()));
+            let away = || VipSeen::Unknown("connection refused".into());
+            let seen = if self.api_is_away(world) { away() } else { world.vip_seen() };
+            self.step(world, Event::VipSeen(seen));
         }
         if due(&mut self.due.fate, now, 1000) {
             self.fate(world);
@@ -207,6 +214,11 @@ impl Daemon {
         facts
     }
 
+    /// Whether neither Keystone nor Nova nor Neutron can be reached.
+    pub(crate) fn api_is_away(&self, world: &World) -> bool {
+        world.now < self.silent.api
+    }
+
     /// All sources answer again.
     pub(crate) fn in_fine_weather(&mut self) {
         self.silent = Silence::default();
@@ -230,6 +242,9 @@ impl Daemon {
         if let Some(dice) = world.now_strikes(What::CloudSilent) {
             self.silent.cloud = until(world, dice, 120_000);
         }
+        if let Some(mut dice) = world.now_strikes(What::ApiAway) {
+            self.silent.api = world.after(dice.u64(61_000..=121_000));
+        }
         if let Some(dice) = world.now_strikes(What::DiskFull) {
             self.silent.disk = until(world, dice, 60_000);
         }
@@ -237,7 +252,7 @@ impl Daemon {
             self.crash(world);
         }
         if let Some(mut dice) = world.now_strikes(What::Command) {
-            let command = match dice.u8(0..8) {
+            let command = match dice.u8(0..10) {
                 0 => Command::ScaleOut,
                 1 => Command::Handover,
                 2 | 3 => Command::Abort,
@@ -278,7 +293,10 @@ impl Daemon {
         }
         self.laws.stepped(world, &self.machine, &self.settings);
         // On disk, then out. A crash between the two is as likely as any, and so is one before the save.
-        let dies = if requests.is_empty() { None } else { world.next_strikes(What::CrashBeforeAct) };
+        let acts = if requests.is_empty() { None } else { world.next_strikes(What::CrashBeforeAct) };
+        let stage = self.machine.state.transition.as_ref().map(|t| t.stage.name());
+        let begins = stage.is_some() && stage != std::mem::replace(&mut self.stage, stage);
+        let dies = if begins { acts.or_else(|| world.next_strikes(What::CrashAtEntry)) } else { acts };
         let (crashes, saves) = (dies.is_some(), dies.is_none_or(|mut dice| dice.bool()));
         let writable = world.now >= self.silent.disk;
         if saves && writable && self.disk.as_ref() != Some(&self.machine.state) {
@@ -352,7 +370,8 @@ impl Daemon {
         }
         let now = self.now(world);
         world.tell(|| "*  the daemon starts again".to_owned());
-        self.machine = start(disk, &self.settings, world, now);
+        let away = self.api_is_away(world);
+        self.machine = start(disk, lost || old, away, &self.settings, world, now);
         self.laws.restarted(world.now, &self.machine);
         self.disk = Some(self.machine.state.clone());
         self.due = Due { fate: self.due.fate, ..Due::default() };
@@ -395,7 +414,14 @@ impl Daemon {
     }
 }
 
-fn start(stored: Option<State>, settings: &Settings, world: &World, now: Timestamp) -> Machine {
+fn start(
+    stored: Option<State>,
+    older: bool,
+    away: bool,
+    settings: &Settings,
+    world: &World,
+    now: Timestamp,
+) -> Machine {
     let mut servers = world.listed();
     servers.retain(|facts| facts.mark.is_some());
     if let Some(state) = &stored {
@@ -407,6 +433,11 @@ fn start(stored: Option<State>, settings: &Settings, world: &World, now: Timesta
     }
     let base = world.vms.values().find(|vm| vm.facts.name == settings.base && vm.facts.mark.is_none());
     let lb = (world.now >= world.lb.down_until).then(|| world.lb.seen());
-    let facts = Facts { servers, base: base.map(|vm| vm.facts.clone()), lb, vip: Some(world.vip_seen()) };
+    let base = base.map(|vm| vm.facts.clone());
+    let mut facts = Facts { servers, base, lb, vip: Some(world.vip_seen()), older };
+    if away && stored.is_some() {
+        // A pool that has a state is resumed without Nova's word; one without waits for it.
+        facts = Facts { lb: facts.lb, older, ..Facts::default() };
+    }
     Machine::new(recover(stored, &facts, settings, now), settings.clone(), now)
 }

@@ -40,7 +40,14 @@ enum Where {
 mishaps! {
     // Calls: the chance is for each call.
     LostReply 80 Always "the answer is lost";
-    ErrorReply 100 Always "the call is answered with an error";
+    Refused 100 Always "HAProxy does not take it";
+    Unauthorized 25 Always "the call is answered 401";
+    Forbidden 20 Always "the call is answered 403";
+    Conflict 25 Always "the call is answered 409";
+    NoQuota 20 Always "the call is answered 413";
+    TooMany 25 Always "the call is answered 429";
+    ServerError 50 Always "the call is answered 5xx";
+    DoneButError 50 Always "the call is done, and answered 5xx";
     Duplicate 60 Always "the call arrives twice";
     DoubleAnswer 60 Always "the answer arrives twice";
     Delay 60 Always "the call takes long";
@@ -52,6 +59,7 @@ mishaps! {
     ListLag 400 Always "the new VM is missing from lists for a while";
     NoRoom 300 Always "there is no room for a clone";
     CrashBeforeAct 40 Always "the daemon dies between deciding and acting";
+    CrashAtEntry 40 Always "the daemon dies as a stage begins";
     // Each second.
     StaleList 30 Always "Nova's list is an old one";
     NoSample 20 Always "libvirt does not answer";
@@ -61,6 +69,7 @@ mishaps! {
     HostBusy 4 Always "the host has no CPU time to spare";
     LbSilent 15 Always "HAProxy does not answer us";
     CloudSilent 10 Always "Nova does not answer";
+    ApiAway 2 Always "the API is away";
     Reload 8 Always "somebody reloads HAProxy";
     Crash 8 Always "the daemon is killed";
     DiskFull 3 Always "the state cannot be saved";

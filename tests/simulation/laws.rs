@@ -7,7 +7,7 @@ use std::{
 };
 
 use lbsidecar::core::{
-    cloud::ServerStatus,
+    cloud::{FailureKind, ServerStatus},
     event::{Command, Effect, Event, Outcome},
     guest::DomainState,
     ids::{BackendName, ServerId},
@@ -67,8 +67,9 @@ pub(crate) struct Laws {
     admitted: bool,
     /// VMs of ours that came to nothing, in a row, and when the last of them was deleted.
     failures: u32,
-    /// VMs whose deletion was asked for.
+    /// VMs whose deletion was asked for, and those of which that is not known.
     deleted: BTreeSet<ServerId>,
+    sent: BTreeSet<ServerId>,
     failed_at: Timestamp,
 }
 
@@ -270,7 +271,7 @@ impl Laws {
                 if !on_disk.is_some_and(|t| t.stage == Stage::Deleting { sent: true }) {
                     self.broken(now, "law 8", "a deletion goes out before that is on disk".into());
                 }
-                if transition.kind != Kind::Handover || self.deleted.contains(id) {
+                if transition.kind != Kind::Handover || self.deleted.contains(id) || self.sent.contains(id) {
                     return;
                 }
                 let returned = machine.view.decisions.iter().rev().take_while(|d| d.at >= transition.since);
@@ -297,7 +298,9 @@ impl Laws {
         let carries = |s: &LbServer| s.weight > Weight::ZERO && s.mode == LbMode::Ready;
         let before = std::mem::take(&mut self.told);
         let was = |name: &BackendName| before.servers.iter().find(|s| s.name == *name);
-        let recent = |vm: &Vm| vm.answered_at.is_some_and(|at| now.since(at).as_secs() < 5);
+        // How long one that died may be taken for healthy: HAProxy's check must have failed twice.
+        let lately = |at: Timestamp| now.since(at).as_secs() < 5;
+        let recent = |vm: &Vm| vm.answered_at.is_some_and(lately);
         for server in &model.servers {
             let name = &server.name;
             let (live, vm) =
@@ -325,7 +328,8 @@ impl Laws {
                 if long_old.count() > 0 && now >= world.lb.down_until {
                     self.broken(now, "law 4", format!("{name} is drained while an old worker serves it"));
                 }
-                let healthy = |s: &LbServer| carries(s) && world.vm_at(s.address.ip()).is_some_and(recent);
+                let healthy =
+                    |s: &LbServer| carries(s) && world.answered_at(s.address.ip()).is_some_and(lately);
                 if carried && vm.is_some_and(recent) && !model.servers.iter().any(healthy) {
                     self.broken(now, "law 5", format!("{name} is drained, and nobody else serves"));
                 }
@@ -422,6 +426,10 @@ impl Laws {
             }
             (Effect::Probe(name), _) => {
                 self.probes.remove(name);
+            }
+            // It may have been done: from here there is only forward.
+            (Effect::Delete(id), Outcome::Failed { kind: FailureKind::Transient, .. }) => {
+                self.sent.insert(*id);
             }
             (Effect::Apply { .. }, Outcome::Failed { .. }) => self.refused += 1,
             (Effect::Apply { .. }, _) => self.refused = 0,

@@ -218,20 +218,33 @@ fn settle(world: &mut World, daemon: &mut Daemon, violent: bool) {
         // There is nothing to overwrite it with.
         world.lb.edited = false;
     }
-    if world.lb.edited {
-        daemon.command(world, &Command::Reload { force: true });
-    }
     daemon.command(world, &Command::Resume);
-    let mut calm_since = world.now;
+    let (mut calm_since, mut looks_at) = (world.now, world.after(10_000));
     while world.now.since(now) < FINE && world.now.since(calm_since) < CALM && daemon.laws.broken.is_empty() {
         pass(world, daemon);
         look(world, daemon, violent);
+        if world.now >= looks_at {
+            looks_at = world.after(10_000);
+            obey(world, daemon);
+        }
         if unsettled(world, daemon).is_some() {
             calm_since = world.now;
         }
     }
     if let Some(what) = unsettled(world, daemon) {
         daemon.laws.broken(world.now, "in fine weather it settles", what);
+    }
+}
+
+/// A person looks now and then, and does what the alarms say.
+fn obey(world: &mut World, daemon: &mut Daemon) {
+    let said = |alarms: &[String], what: &str| alarms.iter().any(|alarm| alarm.contains(what));
+    let alarms = daemon.alarms(world);
+    if said(&alarms, "`lbsidecar reload --force`") {
+        daemon.command(world, &Command::Reload { force: true });
+    }
+    if said(&alarms, "`lbsidecar resume`") {
+        daemon.command(world, &Command::Resume);
     }
 }
 

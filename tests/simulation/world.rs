@@ -57,6 +57,8 @@ pub(crate) struct World {
     /// Dice of this moment.
     rng: Rng,
     pub(crate) vms: BTreeMap<ServerId, Vm>,
+    /// When those that are gone answered last.
+    left: BTreeMap<IpAddr, Timestamp>,
     next_vm: u32,
     pub(crate) lb: Balancer,
     next_check: Timestamp,
@@ -92,6 +94,7 @@ impl World {
             rng: fates.noise(0, 0),
             fates,
             vms: BTreeMap::new(),
+            left: BTreeMap::new(),
             next_vm: 1,
             lb: Balancer::default(),
             next_check: now,
@@ -194,6 +197,11 @@ impl World {
         self.vms.values().find(|vm| vm.facts.address == Some(ip))
     }
 
+    /// When something at this address answered last.
+    pub(crate) fn answered_at(&self, ip: IpAddr) -> Option<Timestamp> {
+        self.vm_at(ip).map_or_else(|| self.left.get(&ip).copied(), |vm| vm.answered_at)
+    }
+
     /// Until when clients stay on the worker that a reload leaves behind. Nobody is connected to one that the service address did not
     /// lead to.
     pub(crate) fn idle_until(&mut self) -> Timestamp {
@@ -245,7 +253,13 @@ impl World {
             gone |= vm.gone_at.is_some_and(|at| now >= at);
         }
         if gone {
-            self.vms.retain(|_, vm| vm.gone_at.is_none_or(|at| now < at));
+            self.vms.retain(|_, vm| {
+                let stays = vm.gone_at.is_none_or(|at| now < at);
+                if let (false, Some(ip), Some(at)) = (stays, vm.facts.address, vm.answered_at) {
+                    self.left.insert(ip, at);
+                }
+                stays
+            });
         }
         // Sessions to a VM that does not run break: whoever deleted it must have waited.
         let vms = &self.vms;
