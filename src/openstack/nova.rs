@@ -33,7 +33,14 @@ impl Cloud {
     pub async fn servers(&self) -> Result<Vec<Server>, CloudError> {
         let call =
             Call::get(Compute, "list servers", "of the project", &["servers", "detail"]).with("limit", PAGE);
-        self.client.list(call, "servers").await
+        let mut servers: Vec<Server> = self.client.list(call, "servers").await?;
+        // Of a server that no host took, Nova's list does not tell the fault; the server itself does.
+        for server in servers.iter_mut().filter(|one| one.status == "ERROR" && one.fault.is_none()) {
+            if let Ok(Some(alone)) = self.server(server.id).await {
+                server.fault = alone.fault;
+            }
+        }
+        Ok(servers)
     }
 
     /// One server; `None` when Nova does not know it.

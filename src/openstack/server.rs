@@ -28,7 +28,7 @@ pub struct Server {
     pub id: ServerId,
     /// Its name; other servers may have the same.
     pub name: String,
-    status: String,
+    pub(super) status: String,
     /// What Nova is doing with it now.
     #[serde(rename = "OS-EXT-STS:task_state")]
     pub task_state: Option<String>,

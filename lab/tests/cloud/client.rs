@@ -151,6 +151,19 @@ async fn a_lost_answer_is_found_again_by_its_mark() {
 }
 
 #[tokio::test]
+async fn why_no_host_took_a_server_is_told_though_the_list_keeps_it_back() {
+    let rig = Rig::start().await;
+    rig.fault("POST", "/servers$", What::BuildError { message: None });
+    let url = rig.ask("vm").await;
+    rig.until(&url, "/server/status", "ERROR".into()).await;
+    let listed = rig.get(&rig.nova("/servers/detail")).await;
+    assert_eq!((&listed["servers"][0]["status"], listed["servers"][0].get("fault")), (&"ERROR".into(), None));
+    let servers = client(&rig).servers().await.unwrap();
+    let facts = servers[0].facts(&Reach::Fixed { network: None });
+    assert_eq!(facts.fault.as_deref(), Some("No valid host was found."));
+}
+
+#[tokio::test]
 async fn a_cloud_that_stumbles_at_every_call_is_got_through() {
     let rig = Rig::start().await;
     let base = rig.server("vm").await;

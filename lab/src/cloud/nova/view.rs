@@ -82,7 +82,8 @@ pub(super) fn full(call: &Call, state: &State, server: &Server, form: Form) -> V
     if matches!(server.vm, VmState::Active | VmState::Building) && !server.status().contains("REBOOT") {
         put("progress", json!(0));
     }
-    if let Some(fault) = &server.fault {
+    // A list leaves out the faults of servers that no host took.
+    if let Some(fault) = server.fault.as_ref().filter(|_| placed || form != Form::Listed) {
         let code = 500;
         let mut shown = json!({"code": code, "created": moment(fault.created), "message": fault.message});
         if call.admin() {
@@ -132,7 +133,9 @@ pub(super) fn full(call: &Call, state: &State, server: &Server, form: Form) -> V
             put("OS-EXT-SRV-ATTR:launch_index", json!(0));
             put("OS-EXT-SRV-ATTR:kernel_id", json!(server.boot_files.0));
             put("OS-EXT-SRV-ATTR:ramdisk_id", json!(server.boot_files.1));
-            put("OS-EXT-SRV-ATTR:root_device_name", json!(placed.then_some("/dev/vda")));
+            // The host has it and knows no disk yet.
+            let bare = server.vm == VmState::Building && server.task.is_none();
+            put("OS-EXT-SRV-ATTR:root_device_name", json!((placed && !bare).then_some("/dev/vda")));
             put("OS-EXT-SRV-ATTR:user_data", json!(server.user_data));
         }
         if micro >= 16 {
