@@ -1,24 +1,21 @@
-"""An HTTP proxy that writes down what is asked of the services and what they answer: one JSON file an exchange.
+"""An HTTP proxy that writes down what is asked of the services and what they answer: one line of JSON an exchange.
 
-    record.py PORT DIRECTORY
+    record.py PORT FILE
 
-Tokens and passwords are left out. Of what is read again and again, the first answer is kept.
+Tokens, passwords and what tells of the machine are left out. Of what is read again and again, the first answer of each state is kept.
 """
 
 import http.client
 import json
-import pathlib
-import re
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-port, directory = int(sys.argv[1]), pathlib.Path(sys.argv[2])
-directory.mkdir(parents=True, exist_ok=True)
-ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}")
-count = 0
-HOP = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "date"}
+port, file = int(sys.argv[1]), sys.argv[2]
+SECRET = {"password": "<PASSWORD>", "adminPass": "<PASSWORD>", "cpu_info": "{}"}
+# How an answer travels, which says nothing of what it says.
+HOP = {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "content-length", "date"}
 seen, lock = set(), threading.Lock()
 
 
@@ -31,31 +28,36 @@ def parsed(body):
 
 def without_secrets(value):
     if isinstance(value, dict):
-        return {key: "<PASSWORD>" if key in ("password", "adminPass") and isinstance(item, str) else without_secrets(item)
-                for key, item in value.items()}
+        return {key: SECRET[key] if key in SECRET and isinstance(item, str) else without_secrets(item) for key, item in value.items()}
     return [without_secrets(item) for item in value] if isinstance(value, list) else value
 
 
+def states(body):
+    """What a client waits for, of the resource or of each in the list: the contract test has the same."""
+    if not isinstance(body, dict):
+        return frozenset()
+    inner = [item for value in body.values() for item in (value if isinstance(value, list) else [value]) if isinstance(item, dict)]
+    return frozenset((one.get("status"), one.get("OS-EXT-STS:task_state"), bool(one.get("port_id")))
+                     for one in [body, *inner] if isinstance(one.get("status"), str))
+
+
 def write_down(request, url, body, status, headers, answer):
-    global count
-    kind = (url, status)
-    with lock:
-        if request.command == "GET" and kind in seen:
-            return
-        seen.add(kind)
-        count += 1
-        number = count
+    answer = without_secrets(parsed(answer))
+    kind = (url, status, states(answer))
     kept = {name: value for name, value in request.headers.items() if name.lower() in ("openstack-api-version", "content-type")}
     if "X-Auth-Token" in request.headers:
         kept["X-Auth-Token"] = "<TOKEN>"
     shown = [[name, "<TOKEN>" if name == "X-Subject-Token" else value] for name, value in headers if name.lower() not in HOP]
     exchange = {
         "request": {"method": request.command, "url": url, "headers": kept, "body": without_secrets(parsed(body))},
-        "response": {"status": status, "headers": shown, "body": without_secrets(parsed(answer))},
+        "response": {"status": status, "headers": shown, "body": answer},
     }
-    path = ID.sub("id", urlsplit(url).path)
-    name = re.sub(r"[^a-z0-9]+", "-", f"{request.command} {path}".lower()).strip("-")
-    (directory / f"{number:03}-{status}-{name}.json").write_text(json.dumps(exchange, separators=(",", ":")) + "\n", encoding="utf-8")
+    with lock:
+        if request.command == "GET" and kind in seen:
+            return
+        seen.add(kind)
+        with open(file, "a", encoding="utf-8") as lines:
+            lines.write(json.dumps(exchange, separators=(",", ":")) + "\n")
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -72,7 +74,7 @@ class Proxy(BaseHTTPRequestHandler):
         write_down(self, self.path, body, answer.status, answer.getheaders(), content)
         self.send_response_only(answer.status, answer.reason)
         for name, value in answer.getheaders():
-            if name.lower() not in HOP | {"content-length"}:
+            if name.lower() not in HOP:
                 self.send_header(name, value)
         if answer.status != 204:
             self.send_header("Content-Length", str(len(content)))

@@ -58,6 +58,19 @@ const ABSENT: &[(&str, &str)] = &[
 /// Lists that are longer in the recordings, and why.
 const SHORTER: &[(&str, &str)] = &[("catalog", "the lab has no placement service")];
 
+/// Ids, addresses, hardware addresses.
+fn pattern() -> Regex {
+    let pattern = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}|[0-9]+(\\.[0-9]+){3}|([0-9a-f]{2}:){5}[0-9a-f]{2}";
+    Regex::new(pattern).unwrap()
+}
+
+/// Method and URL without ids and addresses: what requests of one kind have in common.
+pub(crate) fn kind(request: &Value) -> String {
+    let url = request["url"].as_str().unwrap_or_default();
+    let url = pattern().replace_all(url, "ID").into_owned();
+    format!("{} {}", request["method"].as_str().unwrap_or_default(), url.trim_start_matches("http://ID:"))
+}
+
 /// What is known of ids: those of the recording, and ours.
 pub(crate) struct Ids {
     known: HashMap<String, String>,
@@ -68,8 +81,7 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new(urls: Vec<(String, String)>) -> Self {
-        let pattern = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32}|[0-9]+(\\.[0-9]+){3}|([0-9a-f]{2}:){5}[0-9a-f]{2}";
-        Self { known: HashMap::new(), pattern: Regex::new(pattern).unwrap(), urls }
+        Self { known: HashMap::new(), pattern: pattern(), urls }
     }
 
     /// A recorded text with our ids and addresses in place of the recorded ones.
@@ -136,10 +148,10 @@ impl Ids {
         pairs
     }
 
-    /// All differences between a recorded body and ours, in words.
-    pub(crate) fn differences(&self, recorded: &Value, ours: &Value) -> Vec<String> {
+    /// All differences between a recorded body and ours, in words: of values, too, or of members and types only.
+    pub(crate) fn differences(&self, recorded: &Value, ours: &Value, exact: bool) -> Vec<String> {
         let mut found = Vec::new();
-        self.compare("", recorded, ours, true, &mut found);
+        self.compare("", recorded, ours, exact, &mut found);
         found
     }
 
@@ -159,7 +171,7 @@ impl Ids {
                 }
             }
             (theirs, own) => {
-                if kind(theirs) != kind(own) {
+                if type_of(theirs) != type_of(own) {
                     found.push(format!("{path}: recorded {theirs}, here {own}"));
                 } else if exact && self.value(theirs) != *own {
                     found.push(format!("{path}: recorded {}, here {own}", self.value(theirs)));
@@ -207,7 +219,7 @@ fn alike(one: &Value, other: &Value) -> usize {
     }
 }
 
-fn kind(value: &Value) -> u8 {
+fn type_of(value: &Value) -> u8 {
     match value {
         Value::Null => 0,
         Value::Bool(_) => 1,

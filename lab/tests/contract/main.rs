@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 mod compare;
+mod session;
 mod story;
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
@@ -23,7 +24,7 @@ use story::{EXCUSED, LOGIN, STORY, Step};
 struct Recording {
     request: Value,
     status: u16,
-    headers: Vec<String>,
+    headers: Vec<(String, String)>,
     body: Value,
 }
 
@@ -31,18 +32,23 @@ fn recording(name: &str) -> Recording {
     let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("tests/recordings/{name}.json"));
     let text =
         std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("read {}: {error}", file.display()));
-    let whole: Value = serde_json::from_str(&text).unwrap();
-    let response = &whole["response"];
-    let names = response["headers"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|header| header[0].as_str().unwrap().to_lowercase());
-    Recording {
-        request: whole["request"].clone(),
-        status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
-        headers: names.collect(),
-        body: response["body"].clone(),
+    Recording::read(&text)
+}
+
+impl Recording {
+    /// From one line, or one file, of JSON.
+    fn read(text: &str) -> Self {
+        let whole: Value = serde_json::from_str(text).unwrap();
+        let response = &whole["response"];
+        let headers = response["headers"].as_array().unwrap().iter().map(|header| {
+            (header[0].as_str().unwrap().to_lowercase(), header[1].as_str().unwrap().to_owned())
+        });
+        Self {
+            request: whole["request"].clone(),
+            status: u16::try_from(response["status"].as_u64().unwrap()).unwrap(),
+            headers: headers.collect(),
+            body: if response["body"].is_null() { "".into() } else { response["body"].clone() },
+        }
     }
 }
 
@@ -134,36 +140,54 @@ impl Stage {
         if let Some(token) = answered.headers.get("x-subject-token") {
             self.tokens.insert(name, token.to_str().unwrap().to_owned());
         }
-        let mut found = Vec::new();
-        if answered.status != recorded.status {
-            found.push(format!(
-                "status: recorded {}, here {} {}",
-                recorded.status, answered.status, answered.body
-            ));
-        } else {
-            self.ids.learn(&recorded.body, &answered.body);
-            found.extend(self.ids.differences(&recorded.body, &answered.body));
-        }
-        // The type of an empty body says nothing.
-        let empty = recorded.body == "";
-        let missing =
-            recorded.headers.iter().filter(|header| !answered.headers.contains_key(header.as_str()));
-        found.extend(
-            missing
-                .filter(|header| !(empty && *header == "content-type"))
-                .map(|header| format!("header {header}: not here")),
-        );
+        let mut found = compared(&mut self.ids, recorded, answered, true);
         let excused =
             |line: &String| EXCUSED.iter().any(|(own, path, _)| *own == name && line.starts_with(path));
         found.retain(|line| !excused(line));
         self.failures.extend(found.into_iter().map(|line| format!("{name}: {line}")));
-        // A snapshot's id comes in the `Location` header only.
-        if name == "090-server-createimage" {
-            let location =
-                answered.headers["location"].to_str().unwrap().rsplit('/').next().unwrap().to_owned();
-            self.ids.learn(&"9e3e2acb-b381-45ac-ab16-951e05febdf9".into(), &location.into());
+    }
+}
+
+/// All differences between a recorded answer and ours, in words; learns which ids stand for which.
+fn compared(ids: &mut Ids, recorded: &Recording, answered: &Answered, exact: bool) -> Vec<String> {
+    if answered.status != recorded.status {
+        return vec![format!(
+            "status: recorded {}, here {} {}",
+            recorded.status, answered.status, answered.body
+        )];
+    }
+    ids.learn(&recorded.body, &answered.body);
+    let mut found = ids.differences(&recorded.body, &answered.body, exact);
+    // The type of an empty body says nothing.
+    let empty = recorded.body == "";
+    for (name, value) in &recorded.headers {
+        match answered.headers.get(name) {
+            // A snapshot's id comes in this header only.
+            Some(ours) if name == "location" => {
+                let last = |url: &str| Value::from(url.rsplit('/').next().unwrap_or_default());
+                ids.learn(&last(value), &last(ours.to_str().unwrap()));
+            }
+            Some(_) => {}
+            None if empty && name == "content-type" => {}
+            None => found.push(format!("header {name}: not here")),
         }
     }
+    found
+}
+
+/// Addresses of the recorded services, and of ours.
+fn urls(cloud: &CloudHandle) -> Vec<(String, String)> {
+    let urls = cloud.urls();
+    let root = |url: &str| url.trim_end_matches("/v3").trim_end_matches("/v2.1").to_owned();
+    [
+        ("5000", &urls.keystone),
+        ("5001", &urls.keystone),
+        ("8774", &urls.nova),
+        ("9696", &urls.neutron),
+        ("9292", &urls.glance),
+    ]
+    .map(|(port, url)| (format!("http://10.20.20.1:{port}"), root(url)))
+    .to_vec()
 }
 
 /// What a client waits for: status and task of a server, status of a floating IP or an image.
@@ -194,19 +218,7 @@ async fn every_recorded_exchange_is_answered_alike() {
     let host = Host { name: "vm".into(), memory_mib: 8154, disk_gib: 251, ..Options::default().host };
     let options = Options { host, clock: Arc::new(Clock::manual()), ..Options::default() };
     let cloud = serve(driver.clone(), options).await.unwrap();
-    let urls = cloud.urls();
-    let root = |url: &str| url.trim_end_matches("/v3").trim_end_matches("/v2.1").to_owned();
-    let ids = Ids::new(
-        [
-            ("5000", &urls.keystone),
-            ("5001", &urls.keystone),
-            ("8774", &urls.nova),
-            ("9696", &urls.neutron),
-            ("9292", &urls.glance),
-        ]
-        .map(|(port, url)| (format!("http://10.20.20.1:{port}"), root(url)))
-        .to_vec(),
-    );
+    let ids = Ids::new(urls(&cloud));
     let client = Client::new();
     let mut stage = Stage { cloud, client, ids, tokens: HashMap::new(), covered: 0, failures: Vec::new() };
     for step in STORY {

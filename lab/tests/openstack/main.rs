@@ -10,6 +10,9 @@
 )]
 
 mod by_hand;
+#[path = "../contract/compare.rs"]
+#[allow(dead_code, reason = "made for the contract test")]
+mod compare;
 mod records;
 mod refusals;
 mod rig;

@@ -1,12 +1,17 @@
-//! Writes down what the real services answer the program: `recordings/` in the rig's directory.
+//! Writes down what the real services answer the program: `recordings.jsonl` in the rig's directory. It is held against what was written down before,
+//! and the lab's cloud is held against that (`lab/tests/contract/session.rs`).
 
 use std::{
+    path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
 };
 
-use crate::rig::{
-    BOOT, BY_COMMAND, enter, eventually, everything, in_rig, program, rig_directory, scripts, text,
+use serde_json::Value;
+
+use crate::{
+    compare::{Ids, kind as kind_of},
+    rig::{BOOT, BY_COMMAND, enter, eventually, everything, in_rig, program, rig_directory, scripts, text},
 };
 
 /// Where the recording proxy listens, inside.
@@ -31,14 +36,11 @@ fn done(arguments: &[&str]) {
 #[ignore = "needs the OpenStack of lab/openstack: ./x test-openstack"]
 fn what_the_services_answer_is_written_down() {
     let before = everything();
-    let directory = rig_directory().join("recordings");
-    let _ = std::fs::remove_dir_all(&directory);
+    let file = rig_directory().join("recordings.jsonl");
+    let _ = std::fs::remove_file(&file);
     let script = scripts().join("inside/record.py");
-    let start = format!(
-        "echo $$ >/run/rig-record; exec python3 {} {PROXY} {}",
-        script.display(),
-        directory.display()
-    );
+    let start =
+        format!("echo $$ >/run/rig-record; exec python3 {} {PROXY} {}", script.display(), file.display());
     let mut proxy = enter(&["sh", "-c", &start]).spawn().unwrap();
     eventually(BOOT, "the proxy", || {
         in_rig(&["bash", "-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{PROXY}")]).ok()
@@ -71,8 +73,55 @@ fn what_the_services_answer_is_written_down() {
     let _ = in_rig(&["sh", "-c", "kill $(cat /run/lbsidecar/default/haproxy.pid) $(cat /run/rig-record)"]);
     let _ = proxy.wait();
 
-    let count = std::fs::read_dir(&directory).unwrap().count();
-    eprintln!("{count} exchanges in {}", directory.display());
-    assert!(count > 60);
     assert_eq!(everything(), before);
+    let fresh = Recordings::read(&file);
+    eprintln!("{} exchanges in {}", fresh.0.len(), file.display());
+    assert!(fresh.0.len() > 60);
+    let kept = kept();
+    if std::env::var_os("LBSIDECAR_BLESS").is_some() {
+        std::fs::copy(&file, &kept).unwrap();
+    }
+    let different = fresh.unlike(&Recordings::read(&kept));
+    assert!(different.is_empty(), "not as in {}:\n{}", kept.display(), different.join("\n"));
+}
+
+/// What the lab's cloud is held against, of this network: `LBSIDECAR_BLESS=1` writes it anew.
+fn kept() -> PathBuf {
+    let network = std::fs::read_to_string(rig_directory().join("network")).unwrap();
+    let name = format!("tests/contract/sessions/{}.jsonl", network.trim());
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// Exchanges, one line of JSON each.
+struct Recordings(Vec<Value>);
+
+impl Recordings {
+    fn read(file: &Path) -> Self {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        Self(text.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    }
+
+    /// Where these answers have other members or types than all of their kind in the others. A read that was answered otherwise is
+    /// a matter of the moment; a change is not.
+    fn unlike(&self, others: &Self) -> Vec<String> {
+        let ids = Ids::new(Vec::new());
+        let mut found = Vec::new();
+        for one in &self.0 {
+            let kind = kind_of(&one["request"]);
+            let status = &one["response"]["status"];
+            let alike: Vec<_> = others.0.iter().filter(|other| kind_of(&other["request"]) == kind).collect();
+            let bodies = alike
+                .iter()
+                .filter(|other| other["response"]["status"] == *status)
+                .map(|other| ids.differences(&other["response"]["body"], &one["response"]["body"], false));
+            match bodies.min_by_key(Vec::len) {
+                Some(lines) => found.extend(lines.into_iter().map(|line| format!("{kind}: {line}"))),
+                None if one["request"]["method"] == "GET" => {
+                    eprintln!("{kind}: {status} was not recorded before")
+                }
+                None => found.push(format!("{kind}: {status} was not recorded before")),
+            }
+        }
+        found
+    }
 }

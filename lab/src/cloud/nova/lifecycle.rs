@@ -1,8 +1,8 @@
 //! What becomes of a server after its request was answered: build, stop, start, reboot, snapshot, delete.
 //!
 //! ```text
-//! BUILD scheduling ─► networking ─► spawning ─► ACTIVE ⇄ SHUTOFF
-//!        └───────────────┴────────────┴─► ERROR          any ─► (task deleting) ─► DELETED ─► 404
+//! BUILD scheduling ─► (none) ─► networking ─► spawning ─► ACTIVE ⇄ SHUTOFF
+//!        └──────────┴──────────┴────────────┴─► ERROR          any ─► (task deleting) ─► DELETED ─► 404
 //! ```
 //! Whoever works on a guest holds the server's gate; a delete therefore waits for a boot that is under way.
 
@@ -74,7 +74,10 @@ async fn steps(cloud: &Cloud, id: Uuid, verdict: Option<String>) -> Result<(), S
     let pace = cloud.options.pace;
     cloud.clock().sleep(pace.scheduling).await;
     place(cloud, id, verdict)?;
-    cloud.clock().sleep(pace.networking).await;
+    // For a moment the host has it, and nothing is done with it yet.
+    cloud.clock().sleep(pace.networking / 4).await;
+    building(&mut cloud.state(), id)?.task = Some("networking");
+    cloud.clock().sleep(pace.networking * 3 / 4).await;
     let boot = plug(&mut cloud.state(), cloud, id)?;
     cloud.driver.boot(boot).await.map_err(|why| Some(format!("Build of instance {id} aborted: {why}")))?;
     let now = cloud.now();
@@ -106,7 +109,7 @@ fn place(cloud: &Cloud, id: Uuid, verdict: Option<String>) -> Result<(), Stop> {
         return Err(Some("No valid host was found. ".to_owned()));
     }
     server.number = Some(number);
-    server.task = Some("networking");
+    server.task = None;
     state.compute.placed = number;
     Ok(())
 }
