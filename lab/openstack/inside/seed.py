@@ -84,6 +84,12 @@ def networks():
         api.add_interface_to_router(router, subnet_id=subnet.id)
 
 
+def default_groups():
+    """Neutron makes a project's security group `default` when somebody first looks, which would seem to be left over from a test."""
+    for project in cloud.identity.projects():
+        list(cloud.network.security_groups(project_id=project.id))
+
+
 def wait_for_agents():
     """A port that is bound before its agent has reported itself stays unbound."""
     end = time.time() + 90
@@ -101,3 +107,4 @@ else:
     wait_for_agents()
     flavors_and_image()
     networks()
+    default_groups()

@@ -1,6 +1,6 @@
 //! What the cloud refuses: nothing is left over, the pool serves on, and the reason is told.
 
-use crate::rig::{BY_COMMAND, Pool, lbsidecar, log, openstack, openstack_do, text};
+use crate::rig::{BY_COMMAND, Pool, in_rig, lbsidecar, log, openstack, openstack_do, text};
 
 /// Sets a quota of the administrator's project.
 fn quota(what: &str, limit: &str) {
@@ -55,16 +55,36 @@ fn provision_without_a_floating_ip_to_be_had_says_so_and_goes_on_later() {
     assert_eq!(crate::rig::everything(), before);
 }
 
+/// A flavor like the base's, but for hosts with a certain trait only; deleted with the test.
+struct Flavor(&'static str);
+
+impl Flavor {
+    fn make(name: &'static str, required: &str) -> Self {
+        let _ = in_rig(&["openstack", "flavor", "delete", name]);
+        let required = format!("trait:{required}=required");
+        let size = ["--vcpus", "1", "--ram", "160", "--disk", "1", "--property", &required, name];
+        openstack_do(&[&["flavor", "create"], &size[..]].concat());
+        Self(name)
+    }
+}
+
+impl Drop for Flavor {
+    fn drop(&mut self) {
+        let _ = in_rig(&["openstack", "flavor", "delete", self.0]);
+    }
+}
+
 #[test]
 #[ignore = "needs the OpenStack of lab/openstack: ./x test-openstack"]
 fn a_clone_that_no_host_takes_is_removed() {
+    let flavor = Flavor::make("m1.sgx", "HW_CPU_X86_SGX");
     let mut pool = Pool::provision(&[]);
-    pool.run(&BY_COMMAND);
-    openstack_do(&["compute", "service", "set", "--disable", "microstack", "nova-compute"]);
+    pool.run(&[&BY_COMMAND[..], &["--flavor", flavor.0]].concat());
     no_clone(&mut pool, "No valid host");
-    openstack_do(&["compute", "service", "set", "--enable", "microstack", "nova-compute"]);
+    assert!(log().contains("No valid host"));
+    // The host is the same, only nothing is demanded of it any more.
+    openstack_do(&["flavor", "unset", "--property", "trait:HW_CPU_X86_SGX", flavor.0]);
     pool.say(&["resume"]);
     pool.say(&["scale-out"]);
     pool.wait_for("balanced", 2);
-    assert!(log().contains("No valid host"));
 }
