@@ -156,7 +156,7 @@ fn member(machine: &Machine, member: &Member, now: Timestamp) -> MemberView {
         requests_per_second: listed.map(|seen| seen.request_rate),
         requests: listed.map(|seen| seen.requests),
         check: listed.map(|seen| seen.check.clone()),
-        up: listed.map(|seen| seen.up),
+        up: listed.filter(|seen| seen.is_checked()).map(|seen| seen.up),
         serving_seconds: member
             .serving_since
             .filter(|_| member.is_serving())

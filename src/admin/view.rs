@@ -124,7 +124,7 @@ pub struct MemberView {
     pub requests: Option<u64>,
     /// HAProxy's check: `L7OK`, `L4CON`, `INI`, …
     pub check: Option<String>,
-    /// Whether HAProxy takes it for up.
+    /// Whether HAProxy takes it for up; nothing before its first check, when HAProxy takes everybody for up.
     pub up: Option<bool>,
     /// For how long it has served with full weight.
     pub serving_seconds: Option<u64>,

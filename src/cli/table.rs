@@ -72,8 +72,9 @@ fn line(
     let number = load.map_or_else(|| "-".to_owned(), |load| format!("{load:.0}%"));
     let check = match (&member.check, member.up) {
         (None, _) => (Tone::Dim, "-".to_owned()),
+        (Some(check), None) => (Tone::Dim, clean(check)),
         (Some(check), Some(true)) => (Tone::Good, clean(check)),
-        (Some(check), _) => (Tone::Bad, clean(check)),
+        (Some(check), Some(false)) => (Tone::Bad, clean(check)),
     };
     // Only a column that another one follows is filled up.
     let check = paint.of(check.0, &if wide { left(&check.1, 6) } else { cut(&check.1, 6) });

@@ -95,6 +95,14 @@ pub struct LbServerSeen {
     pub retries: u64,
 }
 
+impl LbServerSeen {
+    /// Whether this worker has ever checked it: until then it is up because nothing else is known.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        !matches!(self.check.as_str(), "" | "INI")
+    }
+}
+
 /// A server's administrative state at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

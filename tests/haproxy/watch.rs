@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use lbsidecar::{core::lb::LbAdmin, haproxy::settings::ServiceMode};
+use lbsidecar::{
+    core::{
+        ids::BackendName,
+        lb::{LbAdmin, LbMode, LbServer},
+        units::Weight,
+    },
+    haproxy::settings::ServiceMode,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -127,6 +134,26 @@ async fn a_new_member_that_is_not_ready_gets_no_request() {
     clone.set_healthy(true);
     rig.until_up(&clone).await;
     assert!(rig.haproxy.probe(&clone.name).await.0);
+}
+
+#[tokio::test]
+async fn what_haproxy_assumes_before_its_first_check_is_told_apart() {
+    let mut rig = Rig::with(|settings| settings.check.interval = Duration::from_secs(2));
+    // The kernel takes connections, and nobody answers: the first check lasts until it is given up.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let name: BackendName = "silent-1".parse().unwrap();
+    let line = LbServer {
+        name: name.clone(),
+        address: silent.local_addr().unwrap(),
+        weight: Weight::FULL,
+        mode: LbMode::Ready,
+    };
+    rig.haproxy.ensure_running(&model([line])).await.unwrap();
+    let seen = rig.haproxy.observe().await.unwrap();
+    let assumed = &seen.servers[&name];
+    assert!(assumed.up && !assumed.is_checked() && !assumed.check_ok, "{assumed:?}");
+    let seen = rig.until("down", |seen| !seen.servers[&name].up).await;
+    assert!(seen.servers[&name].is_checked(), "{seen:?}");
 }
 
 #[tokio::test]
