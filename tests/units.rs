@@ -10,7 +10,9 @@ use std::{
     process::{Command, Output},
 };
 
-const UNITS: [&str; 3] = ["lbsidecar@", "lbsidecar-haproxy@", "lbsidecar-plug@"];
+const UNITS: [&str; 4] = ["lbsidecar@", "lbsidecar-haproxy@", "lbsidecar-plug@", "lbsidecar-address@"];
+/// What starts two of them.
+const STARTERS: [&str; 2] = ["lbsidecar-haproxy@.path", "lbsidecar-address@.socket"];
 
 /// The units with our program at the place where Cargo has it, each with an instance.
 fn installed() -> tempfile::TempDir {
@@ -21,6 +23,10 @@ fn installed() -> tempfile::TempDir {
         let text = text.replace("/usr/bin/lbsidecar ", concat!(env!("CARGO_BIN_EXE_lbsidecar"), " "));
         fs::write(dir.path().join(&template), text).unwrap();
         symlink(&template, dir.path().join(format!("{unit}default.service"))).unwrap();
+    }
+    for starter in STARTERS {
+        fs::copy(systemd().join(starter), dir.path().join(starter)).unwrap();
+        symlink(starter, dir.path().join(starter.replace('@', "@default"))).unwrap();
     }
     dir
 }
@@ -50,8 +56,9 @@ fn analyze(arguments: &[&str], of: &Path) -> Option<Output> {
 #[test]
 fn systemd_understands_every_line() {
     let dir = installed();
-    for unit in UNITS {
-        let path = dir.path().join(format!("{unit}default.service"));
+    let services = UNITS.map(|unit| format!("{unit}default.service"));
+    for unit in services.into_iter().chain(STARTERS.map(|starter| starter.replace('@', "@default"))) {
+        let path = dir.path().join(&unit);
         let Some(output) = analyze(&["verify", "--man=no"], &path) else { return };
         let said = String::from_utf8_lossy(&output.stderr);
         // What it says of other units of this machine is not about us.
@@ -61,29 +68,20 @@ fn systemd_understands_every_line() {
 }
 
 #[test]
-fn the_drop_ins_for_the_other_modes_are_understood() {
+fn the_drop_in_for_the_other_modes_is_understood() {
     let dir = installed();
-    for (unit, drop_ins) in [
-        ("lbsidecar@", &["host-address.conf"][..]),
-        ("lbsidecar-haproxy@", &["host-address.conf", "host-network.conf"]),
-    ] {
-        let instance = dir.path().join(format!("{unit}default.service"));
-        let place = dir.path().join(format!("{unit}default.service.d"));
-        fs::create_dir(&place).unwrap();
-        let verify = || analyze(&["verify", "--man=no"], &instance);
-        for name in drop_ins {
-            fs::copy(systemd().join(name), place.join(name)).unwrap();
-        }
-        let Some(output) = verify() else { return };
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !said.contains(".service.d"), "{unit}: {said}");
-        // They are read at all.
-        fs::write(place.join("z.conf"), "[Service]\nNoNewPrivileges=perhaps\n").unwrap();
-        let Some(output) = verify() else { return };
-        assert!(String::from_utf8_lossy(&output.stderr).contains("perhaps"), "{output:?}");
-        // The other unit is looked at together with this one.
-        fs::remove_file(place.join("z.conf")).unwrap();
-    }
+    let instance = dir.path().join("lbsidecar-haproxy@default.service");
+    let place = dir.path().join("lbsidecar-haproxy@default.service.d");
+    fs::create_dir(&place).unwrap();
+    let verify = || analyze(&["verify", "--man=no"], &instance);
+    fs::copy(systemd().join("host-network.conf"), place.join("host-network.conf")).unwrap();
+    let Some(output) = verify() else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !said.contains(".service.d"), "{said}");
+    // It is read at all.
+    fs::write(place.join("z.conf"), "[Service]\nNoNewPrivileges=perhaps\n").unwrap();
+    let Some(output) = verify() else { return };
+    assert!(String::from_utf8_lossy(&output.stderr).contains("perhaps"), "{output:?}");
 }
 
 #[test]
@@ -101,7 +99,9 @@ fn a_line_that_systemd_does_not_understand_is_found() {
 /// Tenths of the exposure level that systemd gives, from 0 (locked in) to 100 (may do anything).
 #[test]
 fn the_units_give_no_more_than_they_must() {
-    for (unit, most) in [("lbsidecar@", 15), ("lbsidecar-haproxy@", 30), ("lbsidecar-plug@", 50)] {
+    for (unit, most) in
+        [("lbsidecar@", 15), ("lbsidecar-haproxy@", 30), ("lbsidecar-plug@", 50), ("lbsidecar-address@", 15)]
+    {
         let path = systemd().join(format!("{unit}.service"));
         let threshold = format!("--threshold={most}");
         let Some(output) = analyze(&["security", "--offline=yes", "--no-pager", &threshold], &path) else {

@@ -395,7 +395,10 @@ fn without_rights_it_says_what_to_do() {
             host::add("lo", address).await.unwrap_err(),
             host::announce(&spec.device(), address).await.unwrap_err(),
         ] {
-            assert!(error.is_permission() && error.to_string().contains("AmbientCapabilities"), "{error}");
+            assert!(
+                error.is_permission() && error.to_string().contains("lbsidecar-address@POOL.socket"),
+                "{error}"
+            );
         }
         for error in [
             plug(&PlugSpec { netns: "lbsidecar-other".to_owned(), ..spec.clone() }).await.unwrap_err(),

@@ -15,7 +15,8 @@ fail() {
     {
         in_machine systemctl --no-pager --full status 'lbsidecar*' || true
         in_machine journalctl --no-pager -b -o short-monotonic -u 'lbsidecar*' -n 60 || true
-        in_machine lbsidecar status || true
+        in_machine lbsidecar status --pool "${pool:-default}" || true
+        status | jq -c ".members[], .transition, .alarms, .vip" || true
         tail -n 15 "$work/cloud.log" "$work/console.log" || true
     } 2>&1 | tail -n 150 >&3
     exit 1
@@ -67,7 +68,7 @@ machine_up() {
     mount -t tmpfs none /mnt
     mount -t tmpfs none /run
     mkdir -p "$work"/{up,overlay,root,libvirt} "$lab" /run/libvirt /run/netns
-    mount -t overlay overlay -o "lowerdir=/,upperdir=$work/up,workdir=$work/overlay" "$root"
+    mount -t overlay overlay -o "lowerdir=${LBSIDECAR_SYSTEMD_ROOT:-/},upperdir=$work/up,workdir=$work/overlay" "$root"
     # Of this machine nothing shall start but what a plain installation starts.
     rm -rf "$root"/etc/systemd/system/multi-user.target.wants "$root"/etc/lbsidecar "$root"/var/lib/lbsidecar
     rm -rf "$root"/var/log/journal "$root"/etc/machine-id "$root"/etc/systemd/system/lbsidecar*
@@ -99,6 +100,9 @@ CONF
     "$bin/lbsidecar-lab" --dir "$lab" up --here --empty >"$work/cloud.log" 2>&1 &
     until_true 60 "the cloud answers" test -S "$lab/control.sock"
     eval "$("$bin/lbsidecar-lab" --dir "$lab" env | grep '^export OS_')"
+    token=$(curl -sf -m 20 -o /dev/null -D - -H 'Content-Type: application/json' "$OS_AUTH_URL/auth/tokens" --data "$(jq -n '{auth: {
+        identity: {methods: ["password"], password: {user: {name: env.OS_USERNAME, password: env.OS_PASSWORD, domain: {name: "Default"}}}},
+        scope: {project: {name: env.OS_PROJECT_NAME, domain: {name: "Default"}}}}}')" | sed -n 's/^x-subject-token: \(.*\)\r$/\1/pI')
     say "a machine with systemd $(in_machine systemctl --version | sed -n '1s/systemd \([0-9]*\).*/\1/p'), libvirt and a cloud: ${SECONDS} s"
 }
 
@@ -143,9 +147,31 @@ load_end() {
     say "  $(jq -r '"\(.sent) requests, \(.total.lost // .lost // 0) lost"' "$work/load.json")"
 }
 
+# What operators do by hand at the cloud: api METHOD PORT/PATH [BODY].
+api() {
+    curl -sf -m 20 -X "$1" -H "X-Auth-Token: $token" -H 'Content-Type: application/json' ${3:+--data "$3"} "${OS_AUTH_URL%:*}:$2"
+}
+# operators_vm NAME: another VM like the one that is there, with a floating IP; that address.
+operators_vm() {
+    local like port server
+    like=$(api GET 8774/v2.1/servers/detail | jq '.servers[0]')
+    port=$(api GET "9696/v2.0/ports?device_id=$(jq -r .id <<<"$like")" | jq '.ports[0]')
+    server=$(api POST 8774/v2.1/servers "$(jq -n --arg name "$1" --argjson like "$like" --argjson port "$port" '{server: {name: $name,
+        imageRef: $like.image.id, flavorRef: $like.flavor.id, networks: [{uuid: $port.network_id}], security_groups: $like.security_groups}}')" |
+        jq -r .server.id)
+    until_true 60 "$1 is ACTIVE" vm_is_active "$server"
+    port=$(api GET "9696/v2.0/ports?device_id=$server" | jq '.ports[0].id')
+    api POST 9696/v2.0/floatingips "$(jq -n --argjson port "$port" --argjson external \
+        "$(api GET '9696/v2.0/networks?name=external' | jq '.networks[0].id')" '{floatingip: {floating_network_id: $external, port_id: $port}}')" |
+        jq -r .floatingip.floating_ip_address
+}
+vm_is_active() { [ "$(api GET "8774/v2.1/servers/$1" | jq -r .server.status)" = ACTIVE ]; }
+
 property() { in_machine systemctl show --value --property="$2" "$1"; }
 active() { [ "$(property "$1" ActiveState)" = active ]; }
-status() { in_machine lbsidecar status --output json; }
+# Of the pool that the story is about at the moment.
+status() { in_machine lbsidecar status --pool "$pool" --output json; }
 serving() { [ "$(status | jq '[.members[] | select(.state == "serving")] | length')" = "$1" ] && idle; }
 idle() { status | jq -e '.transition == null' >/dev/null; }
+is_where() { status | jq -e ".vip.where == \"$1\"" >/dev/null; }
 answers() { curl -sf -m 2 "$service/" >/dev/null; }

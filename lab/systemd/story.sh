@@ -4,6 +4,7 @@
 daemon=lbsidecar@default.service
 haproxy=lbsidecar-haproxy@default.service
 plug=lbsidecar-plug@default.service
+pool=default
 password=$'S3cret-of-the-page'
 
 step_installs() {
@@ -53,6 +54,7 @@ TOML
     in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar provision --flavor m1.nano \
         >"$work/provision.log" 2>&1 || fail "$(tail -n 20 "$work/provision.log")"
     service=$(sed -n 's,^  curl \(http://[0-9.]*\)/$,\1,p' "$work/provision.log")
+    service_default=$service
     until_true 60 "the base answers at its floating IP" answers
     in_machine systemctl enable --now --no-block lbsidecar@default lbsidecar-haproxy@default lbsidecar-plug@default 2>/dev/null
     until_true 60 "$daemon is active" active $daemon
@@ -76,9 +78,12 @@ TOML
 
 step_scales_out() {
     load_begin
-    in_machine lbsidecar scale-out >/dev/null
+    in_machine lbsidecar scale-out --pool $pool >/dev/null
     until_true 90 "the clone serves" serving 2
     load_end
+    # The test that is packed says who answered.
+    in_machine /usr/share/doc/lbsidecar/examples/curl-test.sh "$service/" 3 >"$work/curl.log" || fail "$(cat "$work/curl.log")"
+    [ "$(grep -cE '^ *[0-9]+ .*vm-' "$work/curl.log")" = 2 ] || fail "not two VMs answered: $(cat "$work/curl.log")"
 }
 
 # HAProxy's master, and the phase before, are the same after something was done to the daemon.
@@ -170,7 +175,86 @@ step_hands_over() {
     [ "$(status | jq -r '.members[].name')" = vm-test-clone ]
     load_end
 }
+# Of a pool that is about to be released or has two members: down to one.
+is_handed_over() {
+    load_begin
+    in_machine lbsidecar handover --pool "$pool" >/dev/null
+    until_true 90 "one member is left" serving 1
+    load_end
+}
 handover_at() { status | jq -e '.transition.kind == "handover"'; }
+
+# As docs/install.md says it, with a VM that was there before, and without `provision`.
+step_first_starts() {
+    service_web=http://$(operators_vm vm-web)
+    pool=web service=$service_web
+    until_true 60 "the operator's VM answers" answers
+    cat >"$root/etc/lbsidecar/web.toml" <<'TOML'
+[pool]
+base = "vm-web"
+clone = "vm-web-clone"
+[policy]
+cooldown_up = "5s"
+cooldown_down = "15m"
+min_lifetime = "5s"
+[transition]
+ramp_step = "1s"
+[guards]
+max_cpu_pressure = 100
+max_steal = 100
+reserve_memory_mib = 64
+[haproxy]
+check_path = "/healthz"
+TOML
+    in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar check --pool web >"$work/check.log" 2>&1 ||
+        fail "$(cat "$work/check.log")"
+    in_machine systemctl enable --now --no-block lbsidecar-plug@web lbsidecar-haproxy@web lbsidecar@web 2>/dev/null
+    until_true 60 "the operator's VM serves through HAProxy" serving 1
+    active lbsidecar@web.service
+    active lbsidecar-plug@web.service
+    # The daemon has no right to start it, and has it back.
+    in_machine systemctl stop lbsidecar-haproxy@web 2>/dev/null
+    until_true 30 "HAProxy is started by its path unit" active lbsidecar-haproxy@web.service
+    until_true 10 "it answers again" answers
+    in_machine lbsidecar release --pool web >/dev/null
+    until_true 60 "the address is the VM's again" is_where elsewhere
+    answers
+    in_machine systemctl disable --now lbsidecar@web lbsidecar-haproxy@web lbsidecar-plug@web 2>/dev/null
+    # In another mode it is another pool.
+    in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar cleanup --pool web --yes >"$work/cleanup.log" 2>&1 ||
+        fail "$(cat "$work/cleanup.log")"
+    rm -r "$root/var/lib/lbsidecar/web"
+    pool=default service=$service_default
+}
+
+# The other modes, by the same document: the same VM at an address of the host.
+step_holds_the_address() {
+    local pid
+    pool=web service=$service_web
+    printf '[vip]\nmode = "host"\naddress = "%s"\n' "${service#http://}" >>"$root/etc/lbsidecar/web.toml"
+    mkdir -p "$root/etc/systemd/system/lbsidecar-haproxy@web.service.d"
+    cp "$root/usr/share/lbsidecar/host-network.conf" "$root/etc/systemd/system/lbsidecar-haproxy@web.service.d/"
+    in_machine systemctl daemon-reload
+    in_machine systemctl enable --now --no-block lbsidecar-address@web.socket lbsidecar-haproxy@web lbsidecar@web 2>/dev/null
+    until_true 60 "it serves at the host's address" serving 1
+    until_true 30 "the address is the host's" is_where ours
+    ip -br address show dev br-ex | grep -qF "${service#http://}/32"
+    step_scales_out
+    in_machine systemctl kill --signal=KILL lbsidecar@web
+    until_true 30 "two members serve" serving 2
+    is_handed_over
+    for unit in lbsidecar@web lbsidecar-haproxy@web; do
+        pid=$(property $unit.service MainPID)
+        [ "$(in_machine stat -c %U "/proc/$pid")" = lbsidecar ]
+        echo "  $unit: $(in_machine grep -h '^Cap' "/proc/$pid/status" | tr '\n\t' '  ')" >&3
+    done
+    in_machine lbsidecar release --pool web >/dev/null
+    until_true 60 "the address is the VM's again" is_where elsewhere
+    ! ip -br address show dev br-ex | grep -qF "${service#http://}/32"
+    until_true 10 "the VM answers by itself" answers
+    in_machine systemctl disable --now lbsidecar@web lbsidecar-haproxy@web lbsidecar-address@web.socket 2>/dev/null
+    pool=default service=$service_default
+}
 
 step_keeps_secrets() {
     local shown=$work/shown secret words
@@ -201,7 +285,8 @@ step_keeps_secrets() {
     for secret in "$OS_PASSWORD" "$password"; do
         ! grep -nF -- "$secret" "$shown" >&3 || fail "a secret is shown"
     done
-    # Whoever is not of the service's group cannot even ask.
+    # Who is of the service's group may ask and order; whoever is not cannot even ask.
+    in_machine setpriv --reuid=nobody --regid=nogroup --groups=lbsidecar lbsidecar status >/dev/null
     ! in_machine setpriv --reuid=nobody --regid=nogroup --clear-groups lbsidecar status >/dev/null 2>&1 || fail "nobody may ask"
     ! in_machine setpriv --reuid=nobody --regid=nogroup --clear-groups cat /run/credentials/$daemon/clouds.yaml >/dev/null 2>&1 || fail "anybody may read the credentials"
     in_machine test -s /run/credentials/$daemon/clouds.yaml

@@ -50,6 +50,8 @@ pub(super) enum Command {
     Cleanup(Box<CleanupArgs>),
     /// Put the load balancer port into its network namespace; the only step that needs root, at boot and after `provision`
     Plug(Box<Flags>),
+    /// Put the service address on the host and take it off for a daemon that may not; `lbsidecar-address@` runs it (vip.mode = "host")
+    Address,
     /// Add a member now
     ScaleOut,
     /// Drain and delete the base now; the clone stays

@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. Every command ends with an [`Exit`], which `--help` lists; a reader who has gone
 //! away (a broken pipe) is no error. Nothing is decided here: commands ask the daemon, or run it.
 
+mod address;
 mod args;
 mod check;
 mod cleanup;
@@ -80,6 +81,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Snapshot(args) => snapshot::run(&places, &args),
         Command::Cleanup(args) => cleanup::run(&places, &args),
         Command::Plug(args) => plug::run(&args),
+        Command::Address => address::run(&places),
         Command::ScaleOut => operate::run(&client(&places)?, &Ask::ScaleOut),
         Command::Handover => operate::run(&client(&places)?, &Ask::Handover),
         Command::Abort => operate::run(&client(&places)?, &Ask::Abort),

@@ -166,7 +166,7 @@ pub(super) fn provision(values: &Values, env: &Env) -> Result<ProvisionSettings,
 }
 
 /// How the service address reaches HAProxy.
-pub(super) fn vip(values: &Values) -> Result<VipSettings, Problem> {
+pub(super) fn vip(values: &Values, places: &Places) -> Result<VipSettings, Problem> {
     let pool = need!(values, pool_name).clone();
     let mode = match need!(values, vip_mode) {
         Way::Port => VipMode::Port {
@@ -177,7 +177,11 @@ pub(super) fn vip(values: &Values) -> Result<VipSettings, Problem> {
             },
             netns: option(&values.vip_netns).unwrap_or_else(|| format!("lbsidecar-{pool}")),
         },
-        Way::Host => VipMode::Host { interface: need!(values, vip_interface).clone() },
+        Way::Host => {
+            // Beside the pool's directory, which is the daemon's own.
+            let socket = places.run_dir.with_file_name(format!("{pool}-address.sock"));
+            VipMode::Host { interface: need!(values, vip_interface).clone(), socket }
+        }
         Way::Static => VipMode::Static,
     };
     Ok(VipSettings { pool, mode, address: option(&values.vip_address) })

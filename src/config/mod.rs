@@ -132,7 +132,7 @@ fn assemble(
     };
     let one = |problem| Problems(vec![problem]);
     let places = places.map_err(one)?;
-    let vip = build::vip(&values).map_err(one)?;
+    let vip = build::vip(&values, &places).map_err(one)?;
     let haproxy = build::haproxy(&values, env, &places, &vip, password.secret.clone()).map_err(one)?;
     let core = build::core(&values, env).map_err(one)?;
     let provision = build::provision(&values, env).map_err(one)?;
@@ -169,15 +169,34 @@ fn missing(values: &Values, problems: &[Problem]) -> Vec<Problem> {
 /// # Errors
 /// Every mistake in the files themselves and in the keys that say where things are.
 pub fn places(flags: &PlaceFlags, env: &Env) -> Result<Places, Problems> {
-    const KEYS: &[&str] =
-        &["pool.name", "daemon.state_dir", "daemon.run_dir", "admin.listen", "log.filter", "log.format"];
+    let values = readable(flags, env, PLACES)?;
+    build::places(&values, env).map_err(|problem| Problems(vec![problem]))
+}
+
+/// Finds out how the service address reaches HAProxy, too, without a look at any secret.
+///
+/// # Errors
+/// Every mistake in the files themselves and in the keys that say that.
+pub fn service_address(flags: &PlaceFlags, env: &Env) -> Result<(Places, VipSettings), Problems> {
+    const VIP: &[&str] =
+        &["vip.mode", "vip.interface", "vip.address", "vip.netns", "vip.plug", "vip.ovs_command"];
+    let values = readable(flags, env, &[PLACES, VIP].concat())?;
+    let one = |problem| Problems(vec![problem]);
+    let places = build::places(&values, env).map_err(one)?;
+    let vip = build::vip(&values, &places).map_err(one)?;
+    Ok((places, vip))
+}
+
+/// The keys that say where things are.
+const PLACES: &[&str] =
+    &["pool.name", "daemon.state_dir", "daemon.run_dir", "admin.listen", "log.filter", "log.format"];
+
+/// All values, where there is no mistake in those of `keys`.
+fn readable(flags: &PlaceFlags, env: &Env, keys: &[&str]) -> Result<Values, Problems> {
     let layered = layers::read(&Flags { places: flags.clone(), ..Flags::default() }, env);
     let mut problems = layered.problems;
-    problems.retain(|problem| problem.touches(KEYS));
-    if !problems.is_empty() {
-        return Err(Problems(problems));
-    }
-    build::places(&layered.values, env).map_err(|problem| Problems(vec![problem]))
+    problems.retain(|problem| problem.touches(keys));
+    if problems.is_empty() { Ok(layered.values) } else { Err(Problems(problems)) }
 }
 
 /// Why the daemon's places could not be made ready.

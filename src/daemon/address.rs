@@ -19,7 +19,7 @@ use crate::{
     },
     openstack::{Cloud, CloudError, FloatingIp, LbPort, LbPortRequest, Reach, Server},
     vip::{
-        VipError, host,
+        Holder, VipError,
         settings::{VipMode, VipSettings},
     },
 };
@@ -49,8 +49,8 @@ pub(crate) struct Found {
 pub(crate) enum Way {
     /// It is associated with a load balancer port of ours.
     Port(LbPort),
-    /// It is associated with nothing, and this interface of the host has it; members have floating IPs of their own.
-    Host(String),
+    /// It is associated with nothing, and an interface of the host has it; members have floating IPs of their own.
+    Host(Holder),
 }
 
 /// What taking the service address led to.
@@ -185,7 +185,9 @@ impl ServiceAddress {
             return Err(AddressError::Strange(floating_ip.address, holder, floating_ip.holder()));
         }
         let way = match (&self.settings.mode, port) {
-            (VipMode::Host { interface }, _) => Some(Way::Host(interface.clone())),
+            (VipMode::Host { interface, socket }, _) => {
+                Some(Way::Host(Holder::new(interface.clone(), socket.clone())))
+            }
             (_, port) => port.map(Way::Port),
         };
         if let Some(way) = way {
@@ -260,7 +262,7 @@ impl ServiceAddress {
         };
         Ok(match (&found.way, now.port) {
             (Way::Port(port), Some(holder)) if holder == port.id => VipSeen::Ours,
-            (Way::Host(interface), None) if host::present(interface, now.address).await? => VipSeen::Ours,
+            (Way::Host(holder), None) if holder.present(now.address).await? => VipSeen::Ours,
             (_, None) => VipSeen::Free,
             (_, Some(holder)) => VipSeen::Elsewhere(format!("on port {holder}")),
         })
@@ -287,12 +289,12 @@ impl ServiceAddress {
         }
         match &found.way {
             Way::Port(port) => self.cloud.associate(now.id, port.id).await?,
-            Way::Host(interface) => {
+            Way::Host(holder) => {
                 if let Some(moved) = self.away_from(&now, members).await? {
                     return Ok(moved);
                 }
                 let own = self.own_ways(&now, members).await?;
-                self.take_to_host(interface, &now, &own).await?;
+                self.take_to_host(holder, &now, &own).await?;
             }
         }
         Ok(Taken::Done)
@@ -362,28 +364,28 @@ impl ServiceAddress {
     /// Everything that takes long was done before: between these steps requests wait, at HAProxy for a way to the member.
     async fn take_to_host(
         &self,
-        interface: &str,
+        holder: &Holder,
         service: &FloatingIp,
         own: &[(FloatingIpId, PortId)],
     ) -> Result<(), AddressError> {
-        host::add(interface, service.address).await?;
+        holder.add(service.address).await?;
         if service.port.is_some() {
             self.cloud.disassociate(service.id).await?;
         }
         // Now at once: whom the router still gets to see, it may send on with another sender's address.
-        host::announce(interface, service.address).await?;
+        holder.announce(service.address).await?;
         for (floating_ip, port) in own {
             if let Err(error) = self.cloud.associate(*floating_ip, *port).await {
                 if let Some(before) = service.port {
                     self.cloud.associate(service.id, before).await?;
-                    host::remove(interface, service.address).await?;
+                    holder.remove(service.address).await?;
                 }
                 return Err(error.into());
             }
         }
         for _ in 1..ANNOUNCEMENTS {
             tokio::time::sleep(BETWEEN_ANNOUNCEMENTS).await;
-            host::announce(interface, service.address).await?;
+            holder.announce(service.address).await?;
         }
         Ok(())
     }
@@ -402,7 +404,7 @@ impl ServiceAddress {
         let target = target.ok_or(AddressError::NoPort(id))?.id;
         match &found.way {
             Way::Port(_) => Ok(self.cloud.associate(found.floating_ip.id, target).await?),
-            Way::Host(interface) => self.give_from_host(interface, &found.floating_ip, target).await,
+            Way::Host(holder) => self.give_from_host(holder, &found.floating_ip, target).await,
         }
     }
 
@@ -410,13 +412,13 @@ impl ServiceAddress {
     /// to the VM while one address goes off its port and the other one on.
     async fn give_from_host(
         &self,
-        interface: &str,
+        holder: &Holder,
         service: &FloatingIp,
         target: PortId,
     ) -> Result<(), AddressError> {
         let mut own = self.cloud.floating_ips_on(target).await?;
         own.retain(|floating_ip| floating_ip.id != service.id);
-        host::remove(interface, service.address).await?;
+        holder.remove(service.address).await?;
         let moved = async {
             for floating_ip in &own {
                 self.cloud.disassociate(floating_ip.id).await?;
@@ -428,8 +430,8 @@ impl ServiceAddress {
         for floating_ip in &own {
             self.cloud.associate(floating_ip.id, target).await?;
         }
-        host::add(interface, service.address).await?;
-        host::announce(interface, service.address).await?;
+        holder.add(service.address).await?;
+        holder.announce(service.address).await?;
         Err(error.into())
     }
 

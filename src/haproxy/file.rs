@@ -10,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::{stat::futimens, time::TimeSpec};
 use sha2::{Digest, Sha256};
 
 use super::error::HaproxyError;
@@ -123,6 +124,14 @@ impl ConfigFile {
         fs::rename(self.beside("new"), path)
             .and_then(|()| fs::File::open(&self.dir)?.sync_all())
             .map_err(|source| HaproxyError::File { operation: "replace", path: path.to_owned(), source })
+    }
+
+    /// Lets whoever watches `haproxy.cfg` know that it is wanted, as it is.
+    pub(super) fn touch(&self) -> Result<(), HaproxyError> {
+        let path = self.path();
+        fs::File::open(&path)
+            .and_then(|file| Ok(futimens(file, &TimeSpec::UTIME_NOW, &TimeSpec::UTIME_NOW)?))
+            .map_err(|source| HaproxyError::File { operation: "touch", path, source })
     }
 
     /// Writes a file at once.

@@ -153,7 +153,6 @@ async fn starter(settings: &HaproxySettings) -> Result<String, HaproxyError> {
             let systemctl = async |arguments: &[&str]| {
                 let output = Command::new("systemctl")
                     .args(arguments)
-                    .arg(unit)
                     .stdin(Stdio::null())
                     .kill_on_drop(true)
                     .output()
@@ -161,11 +160,14 @@ async fn starter(settings: &HaproxySettings) -> Result<String, HaproxyError> {
                     .map_err(|error| failed(format!("systemctl: {error}")))?;
                 Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned()))
             };
-            if systemctl(&["cat"]).await?.is_none() {
-                let why = format!("systemd has no unit {unit}: install it, or set haproxy.starter");
-                return Err(failed(why));
+            // The second starts the first when we touch the configuration.
+            for unit in [unit, &unit.replace(".service", ".path")] {
+                if systemctl(&["cat", unit]).await?.is_none() {
+                    let why = format!("systemd has no unit {unit}: install it, or set haproxy.starter");
+                    return Err(failed(why));
+                }
             }
-            let has = systemctl(&["show", "--property=NetworkNamespacePath", "--value"]).await?;
+            let has = systemctl(&["show", "--property=NetworkNamespacePath", "--value", unit]).await?;
             let needs = settings.netns.as_deref().map(bind::netns_path).unwrap_or_default();
             match has {
                 Some(has) if Path::new(&has) != needs => Err(failed(network(unit, &has, &needs))),

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::Uid;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},
@@ -118,7 +119,7 @@ impl Haproxy {
         let said_before = self.log_length();
         let mut child = match &self.settings.supervisor {
             Supervisor::Systemd(unit) => {
-                start_unit(unit).await?;
+                self.start_unit(unit).await?;
                 None
             }
             Supervisor::Detached => Some(self.spawn()?),
@@ -213,20 +214,24 @@ impl Haproxy {
         // Without the log there is one reason less in an error text.
         read.map_or(String::new(), |_| String::from_utf8_lossy(&said).into_owned())
     }
-}
 
-async fn start_unit(unit: &str) -> Result<(), HaproxyError> {
-    let failed = |why: String| HaproxyError::Start { why };
-    let output = Command::new("systemctl")
-        .args(["start", unit])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| failed(format!("systemctl: {error}")))?;
-    if output.status.success() {
-        return Ok(());
+    /// Root has systemd start the unit. The service's own user may not, and touches the file that the path unit beside it watches.
+    async fn start_unit(&self, unit: &str) -> Result<(), HaproxyError> {
+        if !Uid::effective().is_root() {
+            return self.file.touch();
+        }
+        let failed = |why: String| HaproxyError::Start { why };
+        let output = Command::new("systemctl")
+            .args(["start", unit])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| failed(format!("systemctl: {error}")))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(failed(format!("systemctl start {unit}: {}", said.trim())))
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(failed(format!("systemctl start {unit}: {}", said.trim())))
 }

@@ -31,6 +31,14 @@ pub enum VipError {
         /// The kind of failure.
         kind: FailureKind,
     },
+    /// The unit that holds the address for us could not do it.
+    #[error("have lbsidecar-address@ {request}: it {why}")]
+    Unit {
+        /// What it was asked.
+        request: String,
+        /// What it said.
+        why: String,
+    },
     /// Everything went well and yet it is not as it should be: somebody else sets the same things.
     #[error("keep port {port} plugged: {differs}; see who else manages this namespace and its devices")]
     Differs {
@@ -73,6 +81,7 @@ impl VipError {
             },
             Self::Command { kind, .. } => *kind,
             Self::Differs { .. } => FailureKind::Conflict,
+            Self::Unit { .. } => FailureKind::Transient,
             Self::Several(errors) => errors.first().map_or(FailureKind::Unknown, Self::kind),
         }
     }
@@ -120,7 +129,7 @@ fn advice(error: &io::Error, rights: Rights) -> &'static str {
             "; plugging needs root (CAP_NET_ADMIN, CAP_SYS_ADMIN): run `sudo lbsidecar provision`, or start the pool's plug unit"
         }
         Rights::Address => {
-            "; holding the address needs CAP_NET_ADMIN and CAP_NET_RAW: give them to the unit by AmbientCapabilities=, or run as root"
+            "; holding the address needs CAP_NET_ADMIN and CAP_NET_RAW: start lbsidecar-address@POOL.socket, or run as root"
         }
     }
 }
@@ -134,7 +143,8 @@ mod tests {
         let refused = |rights| system::<Errno>("add", "address 10.0.0.1/32 to br-ex", rights)(Errno::EPERM);
         let text = refused(Rights::Address).to_string();
         assert!(
-            text.starts_with("add address 10.0.0.1/32 to br-ex: ") && text.contains("AmbientCapabilities"),
+            text.starts_with("add address 10.0.0.1/32 to br-ex: ")
+                && text.contains("lbsidecar-address@POOL.socket"),
             "{text}"
         );
         assert!(refused(Rights::Plug).to_string().contains("sudo lbsidecar provision"));

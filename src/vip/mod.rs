@@ -4,7 +4,7 @@
 //! agree with them. Every operation may be repeated, and every one can be asked whether it holds.
 //!
 //! - `port` mode: [`plug()`], [`plugged`], [`unplug`] put a Neutron port into a network namespace that HAProxy lives in.
-//! - `host` mode: [`host`] holds the address on an interface of the host and announces it.
+//! - `host` mode: [`host`] holds the address on an interface of the host and announces it; [`Holder`] has it done by a unit that may.
 //! - `static` mode needs nothing.
 //!
 //! Links, addresses and routes are set by netlink: its answers are error numbers and not prose, so that "is there already" and
@@ -15,6 +15,7 @@
 mod arp;
 mod command;
 mod error;
+mod holder;
 pub mod host;
 mod link;
 mod mac;
@@ -25,5 +26,6 @@ mod plug;
 pub mod settings;
 
 pub use error::{Rights, VipError};
+pub use holder::Holder;
 pub use mac::{InvalidMac, Mac};
 pub use plug::{INSIDE, PlugSpec, PlugState, plug, plugged, unplug};

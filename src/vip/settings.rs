@@ -1,6 +1,6 @@
 //! How the service address reaches HAProxy.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use crate::core::ids::PoolName;
 
@@ -25,10 +25,12 @@ pub enum VipMode {
         /// The network namespace: `lbsidecar-<pool>` by default.
         netns: String,
     },
-    /// The host holds the floating IP as a /32 on this interface; members have floating IPs of their own.
+    /// The host holds the floating IP as a /32 on this interface (`br-ex`, usually); members have floating IPs of their own.
     Host {
-        /// `br-ex`, usually.
+        /// The interface.
         interface: String,
+        /// The socket of the unit that changes its addresses for us, where there is one.
+        socket: PathBuf,
     },
     /// The address is there already and members can be reached.
     Static,
