@@ -89,7 +89,7 @@ impl Executor {
                 Outcome::Done
             }
             Effect::Admit { base, name, blueprint } => {
-                self.admit(cloud, base, &name, blueprint.is_some()).await?
+                self.admit(cloud, base, &name, blueprint.as_deref()).await?
             }
             Effect::Study(base) => {
                 let mark = Mark { pool: self.settings.pool.clone(), intent: IntentId(base.0), generation: 0 };
@@ -154,7 +154,13 @@ impl Executor {
     }
 
     /// Whether a copy of `base` has room and would help.
-    async fn admit(&self, cloud: &Cloud, base: ServerId, name: &str, gone: bool) -> Result<Outcome, Failure> {
+    async fn admit(
+        &self,
+        cloud: &Cloud,
+        base: ServerId,
+        name: &str,
+        blueprint: Option<&str>,
+    ) -> Result<Outcome, Failure> {
         let strangers = cloud.servers_named(name).await?;
         if let Some(stranger) = strangers.first() {
             return Ok(Outcome::Refused(format!(
@@ -162,11 +168,12 @@ impl Executor {
                 stranger.id
             )));
         }
-        if gone {
-            // What it had is free again; for the rest Nova has the last word, and the pool backs off when it refuses.
-            return Ok(Outcome::Admitted);
-        }
-        let room = match cloud.room_for(base, &self.settings.clone_spec, &self.address.reach()).await? {
+        let reach = self.address.reach();
+        let room = match blueprint {
+            Some(blueprint) => cloud.room_again(base, blueprint, &reach).await?,
+            None => cloud.room_for(base, &self.settings.clone_spec, &reach).await?,
+        };
+        let room = match room {
             Room::Enough { memory_mib } => memory_mib,
             Room::None(why) => return Ok(Outcome::Refused(why)),
         };
@@ -181,7 +188,9 @@ impl Executor {
                 guards.reserve_memory_mib
             )));
         }
-        if let Some(pressure) = host::cpu_pressure()
+        // In place of one that is gone another is made on a busy host as well: it is not to help, but to serve.
+        if blueprint.is_none()
+            && let Some(pressure) = host::cpu_pressure()
             && pressure > guards.max_cpu_pressure
         {
             return Ok(Outcome::Refused(format!(

@@ -3,7 +3,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tracing::warn;
 
 use super::{
@@ -82,13 +82,7 @@ impl Cloud {
 
     /// The `server` object for a copy of a server that is gone, from what was written down.
     async fn describe_again(&self, request: &CopyRequest, blueprint: &str) -> Result<Value, CloudError> {
-        let broken = |why: String| {
-            CloudError::new(FailureKind::Permanent, "copy server", request.base.to_string(), why)
-        };
-        let mut copy: Value = serde_json::from_str(blueprint)
-            .map_err(|why| broken(format!("what was written down of it cannot be read: {why}")))?;
-        let fields =
-            copy.as_object_mut().ok_or_else(|| broken("what was written down is no object".into()))?;
+        let mut fields = read_blueprint(request.base, blueprint)?;
         fields.insert("name".into(), json!(request.name));
         fields.insert("metadata".into(), mark_metadata(&request.mark));
         // An image may have been deleted or given meanwhile, and snapshots go on being made.
@@ -100,7 +94,7 @@ impl Cloud {
                 fields.insert("imageRef".into(), json!(newest.id));
             }
         }
-        Ok(copy)
+        Ok(fields.into())
     }
 
     /// The `server` object of `POST /servers`.
@@ -222,6 +216,14 @@ impl Cloud {
         }
         Ok(ids)
     }
+}
+
+/// What [`Cloud::study`] wrote down of a server.
+pub(super) fn read_blueprint(base: ServerId, blueprint: &str) -> Result<Map<String, Value>, CloudError> {
+    serde_json::from_str(blueprint).map_err(|why| {
+        let why = format!("what was written down of it cannot be read: {why}");
+        CloudError::new(FailureKind::Permanent, "copy server", base.to_string(), why)
+    })
 }
 
 fn refused(base: &Server, why: &str) -> CloudError {

@@ -2,6 +2,7 @@
 //! their own. Whether the host has room is not asked here.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Cloud,
@@ -9,6 +10,7 @@ use super::{
         Call,
         Service::{Compute, Network as Neutron},
     },
+    copy::read_blueprint,
     error::{CloudError, or_none},
     find::Flavor,
     server::Reach,
@@ -85,20 +87,45 @@ impl Cloud {
         settings: &CloneSettings,
         reach: &Reach,
     ) -> Result<Room, CloudError> {
-        let limits = Call::get(Compute, "read limits", "of the project", &["limits"]);
-        let (server, limits) = tokio::try_join!(self.server(base), self.client.json::<LimitsBody>(&limits))?;
+        let (server, limits) = tokio::try_join!(self.server(base), self.limits())?;
         let server = server.ok_or_else(|| {
             CloudError::new(FailureKind::NotFound, "copy server", base.to_string(), "it is gone")
         })?;
-        let id = self.flavor_id(&server, settings).await?;
-        let call = Call::get(Compute, "look at flavor", &id, &["flavors", &id]);
+        let flavor = self.flavor_id(&server, settings).await?;
+        self.room_within(limits, &flavor, &server.name, reach).await
+    }
+
+    /// Whether they have room for a copy of a server that is gone, from what [`Cloud::study`] wrote down of it.
+    ///
+    /// # Errors
+    /// When that cannot be read or a service does not answer well.
+    pub async fn room_again(
+        &self,
+        base: ServerId,
+        blueprint: &str,
+        reach: &Reach,
+    ) -> Result<Room, CloudError> {
+        let blueprint = read_blueprint(base, blueprint)?;
+        let flavor = blueprint.get("flavorRef").and_then(Value::as_str).unwrap_or_default();
+        self.room_within(self.limits().await?, flavor, &base.to_string(), reach).await
+    }
+
+    async fn limits(&self) -> Result<Absolute, CloudError> {
+        let call = Call::get(Compute, "read limits", "of the project", &["limits"]);
+        Ok(self.client.json::<LimitsBody>(&call).await?.limits.absolute)
+    }
+
+    async fn room_within(
+        &self,
+        limits: Absolute,
+        id: &str,
+        of: &str,
+        reach: &Reach,
+    ) -> Result<Room, CloudError> {
+        let call = Call::get(Compute, "look at flavor", id, &["flavors", id]);
         let Some(FlavorBody { flavor }) = or_none(self.client.json(&call).await)? else {
-            return Ok(Room::None(format!(
-                "flavor {id} of {} was deleted: give another with --flavor",
-                server.name
-            )));
+            return Ok(Room::None(format!("flavor {id} of {of} was deleted: give another with --flavor")));
         };
-        let limits = limits.limits.absolute;
         let needs = [
             ("instances", 1, limits.max_total_instances, limits.total_instances_used),
             ("cores", flavor.vcpus, limits.max_total_cores, limits.total_cores_used),

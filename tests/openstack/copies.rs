@@ -215,7 +215,14 @@ async fn there_is_room_within_the_quotas_and_none_beyond() {
         let project = "network/quotas/95b146571e8b4060abdbd64bdb5e7b82/details.json";
         stage.on("GET", project, answer(200, "quota")).await;
         let base = BASE.parse().unwrap();
-        match stage.cloud.room_for(base, &copy_request().settings, reach).await.unwrap() {
+        let room = stage.cloud.room_for(base, &copy_request().settings, reach).await.unwrap();
+        let blueprint = json!({"flavorRef": FLAVOR}).to_string();
+        assert_eq!(
+            stage.cloud.room_again(base, &blueprint, reach).await.unwrap(),
+            room,
+            "also when it is gone"
+        );
+        match room {
             Room::Enough { memory_mib } => assert_eq!((memory_mib, words), (128, ""), "{key}"),
             Room::None(why) => assert!(!words.is_empty() && why.contains(words), "{key}: {why}"),
         }
