@@ -33,3 +33,16 @@ first_process() {
     local pid
     pid=$(cat "$RIG_DIR/pid" 2>/dev/null) && [ -n "$pid" ] && grep -qs '^rig-keeper' "/proc/$pid/comm" && echo "$pid"
 }
+
+# Whose services are these? A real cloud of the machine must not get a second one beside it that looks the same: says what there is of one.
+foreign_services() {
+    local found rigs snap
+    # Services of another rig are no cloud of this machine.
+    rigs=$(ps -e -o pidns=,comm= | awk '$2 == "rig-keeper" { printf "%s ", $1 }')
+    found=$(ps -e -o pidns=,args= | awk -v rigs=" $rigs" '!index(rigs, " " $1 " ") { sub(/^ *[0-9]+ +/, ""); print }' |
+        grep -oE '(^|/)((nova|neutron|glance|keystone|placement)-[a-z-]+|ovn-controller|ovs-vswitchd)( |$)' | tr -d ' /' | sort -u | tr '\n' ' ' || true)
+    [ -z "$found" ] || echo "OpenStack or Open vSwitch runs on this machine already (${found% }); the rig keeps away from it"
+    for snap in microstack openstack-hypervisor; do
+        [ ! -d "/var/snap/$snap" ] || echo "the snap $snap is installed on this machine; the rig keeps away from it"
+    done
+}

@@ -15,24 +15,12 @@ case $network in linuxbridge | ovn) ;; *) fail "use: up.sh [linuxbridge|ovn]" ;;
 lab=${LBSIDECAR_LAB:-$HERE/../../target/debug/lbsidecar-lab}
 [ -x "$lab" ] || fail "the guests' image is made by lbsidecar-lab: cargo build --workspace --bins"
 
-# Whose services are these? A real cloud of the machine must not get a second one beside it that looks the same.
-refuse_foreign_services() {
-    local found rigs
-    # Services of another rig are no cloud of this machine.
-    rigs=$(ps -e -o pidns=,comm= | awk '$2 == "rig-keeper" { printf "%s ", $1 }')
-    found=$(ps -e -o pidns=,args= | awk -v rigs=" $rigs" '!index(rigs, " " $1 " ") { sub(/^ *[0-9]+ +/, ""); print }' |
-        grep -oE '(^|/)((nova|neutron|glance|keystone|placement)-[a-z-]+|ovn-controller|ovs-vswitchd)( |$)' | tr -d ' /' | sort -u | tr '\n' ' ' || true)
-    [ -z "$found" ] || fail "OpenStack or Open vSwitch runs on this machine already (${found% }); the rig keeps away from it"
-    for snap in microstack openstack-hypervisor; do
-        [ ! -d "/var/snap/$snap" ] || fail "the snap $snap is installed on this machine; the rig keeps away from it"
-    done
-}
-
 if first=$(first_process); then
     was=$(cat "$RIG_DIR/network")
     [ "$was" = "$network" ] || fail "a rig with $was is up; down.sh ends it"
 else
-    refuse_foreign_services
+    foreign=$(foreign_services)
+    [ -z "$foreign" ] || fail "$foreign"
     started=$SECONDS
     layer=$("$HERE/layer.sh")
     say "packages ready after $((SECONDS - started)) s"
