@@ -42,6 +42,8 @@ use nix::time::{ClockId, clock_gettime};
 const SEEDS: u64 = 1000;
 /// Failing lives that are shrunk and told; the others are only counted.
 const TOLD: usize = 3;
+/// Failing lives after which no other one is begun: that something is broken is known then.
+const ENOUGH: usize = 50;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().expect("a number"))
@@ -50,6 +52,7 @@ fn number(name: &str) -> Option<u64> {
 /// What all lives came to.
 #[derive(Default)]
 struct Sum {
+    lives: u64,
     steps: u64,
     crashes: u64,
     cycles: u64,
@@ -63,6 +66,7 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, seed: u64, life: Life) {
+        self.lives += 1;
         self.steps += life.steps;
         self.crashes += u64::from(life.crashes);
         self.cycles += u64::from(life.cycles);
@@ -97,7 +101,11 @@ fn all(seeds: u64, violent: bool) -> Sum {
                         break;
                     }
                     let life = live(seed, violent, None, false);
-                    sum.lock().expect("no life panics").add(seed, life);
+                    let mut sum = sum.lock().expect("no life panics");
+                    sum.add(seed, life);
+                    if sum.bad.len() >= ENOUGH {
+                        next.store(seeds, Ordering::Relaxed);
+                    }
                 }
                 sum.lock().expect("no life panics").cpu += cpu_seconds() - began;
             });
@@ -126,7 +134,8 @@ fn run(violent: bool) {
         tell(seed, violent, life);
     }
     println!(
-        "{seeds} lives, {} steps ({:.0} a second a core), {} crashes in {} stages, {} handovers, {} healed, {} bad: {:?}",
+        "{} lives, {} steps ({:.0} a second a core), {} crashes in {} stages, {} handovers, {} healed, {} bad: {:?}",
+        sum.lives,
         sum.steps,
         sum.steps as f64 / sum.cpu,
         sum.crashes,
