@@ -231,7 +231,7 @@ TOML
 step_holds_the_address() {
     local pid
     pool=web service=$service_web
-    printf '[vip]\nmode = "host"\naddress = "%s"\n' "${service#http://}" >>"$root/etc/lbsidecar/web.toml"
+    printf '[vip]\nmode = "host"\n' >>"$root/etc/lbsidecar/web.toml"
     mkdir -p "$root/etc/systemd/system/lbsidecar-haproxy@web.service.d"
     cp "$root/usr/share/lbsidecar/host-network.conf" "$root/etc/systemd/system/lbsidecar-haproxy@web.service.d/"
     in_machine systemctl daemon-reload

@@ -17,6 +17,7 @@ use crate::{
         event::VipSeen,
         ids::{FloatingIpId, PoolName, PortId, ServerId},
     },
+    haproxy::{self, HaproxySettings},
     openstack::{Cloud, CloudError, FloatingIp, LbPort, LbPortRequest, Reach, Server},
     vip::{
         Holder, VipError,
@@ -112,7 +113,14 @@ impl AddressError {
 }
 
 impl ServiceAddress {
-    pub(crate) fn new(cloud: Cloud, settings: VipSettings) -> Self {
+    /// In `host` mode the base's own floating IP goes to the host, and the base gets another one: which one was meant is known by
+    /// HAProxy's file then, when no setting says it.
+    pub(crate) fn new(cloud: Cloud, mut settings: VipSettings, haproxy: &HaproxySettings) -> Self {
+        if let (VipMode::Host { .. }, None) = (&settings.mode, settings.address)
+            && let Some(SocketAddr::V4(remembered)) = haproxy::remembered_address(&haproxy.config_dir)
+        {
+            settings.address = Some(*remembered.ip());
+        }
         Self { cloud, settings, found: Mutex::new(None) }
     }
 

@@ -161,7 +161,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     let cloud = Cloud::observed(config.cloud.clone(), move |exchange| {
         observer.request(exchange.service, exchange.operation, exchange.status, exchange.elapsed);
     })?;
-    let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone()));
+    let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy));
 
     // Look.
     let base = find_base(&cloud, &config.core.base, fresh).await?;

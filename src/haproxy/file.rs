@@ -6,6 +6,7 @@
 use std::{
     fmt, fs, io,
     io::Write,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -89,6 +90,13 @@ impl ConfigFile {
     /// Reads `haproxy.cfg`.
     pub(super) fn read(&self) -> Result<OnDisk, HaproxyError> {
         read(&self.path())
+    }
+
+    /// Where clients reach the service, when that is an address that the host need not have: the first one of the file.
+    pub(super) fn foreign_address(&self) -> Option<SocketAddr> {
+        let text = self.read().ok()?;
+        let mut lines = text.text()?.lines();
+        lines.find_map(|line| line.trim().strip_prefix("bind ")?.strip_suffix(" transparent")?.parse().ok())
     }
 
     /// The last version that HAProxy was seen running, if it is as we wrote it.

@@ -32,6 +32,8 @@ pub mod settings;
 mod start;
 mod sync;
 
+use std::{net::SocketAddr, path::Path};
+
 use file::{ConfigFile, OnDisk};
 use master::{Master, Order};
 use render::Template;
@@ -53,6 +55,12 @@ pub struct Haproxy {
     master: Master,
     /// Digest of what this process wrote last into the configuration file.
     written: Option<String>,
+}
+
+/// The service address that the configuration file remembers, in `host` mode; it may be asked for before there are settings without doubt.
+#[must_use]
+pub fn remembered_address(config_dir: &Path) -> Option<SocketAddr> {
+    ConfigFile::new(config_dir.to_owned()).foreign_address()
 }
 
 impl Haproxy {

@@ -15,7 +15,7 @@ use lbsidecar::{
         units::Weight,
     },
     haproxy::{
-        Haproxy, HaproxyError, HaproxySettings,
+        Haproxy, HaproxyError, HaproxySettings, remembered_address,
         settings::{ServiceMode, StatsPage},
     },
 };
@@ -61,6 +61,18 @@ fn rendered(settings: HaproxySettings, model: &LbModel) -> String {
     assert!(output.status.success(), "{said}");
     assert!(!said.contains("[WARNING]"), "{said}");
     text
+}
+
+#[tokio::test]
+async fn the_file_remembers_an_address_that_the_host_need_not_have() {
+    let mut rig = Rig::with(|settings| settings.bind_nonlocal = true);
+    let base = Member::start("base-1").await;
+    assert_eq!(remembered_address(&rig.settings.config_dir), None, "there is no file yet");
+    rig.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    assert_eq!(remembered_address(&rig.settings.config_dir), rig.settings.binds.first().copied());
+    let mut ordinary = Rig::new();
+    ordinary.haproxy.ensure_running(&model([base.ready(100)])).await.unwrap();
+    assert_eq!(remembered_address(&ordinary.settings.config_dir), None);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) async fn look(
     installation(report, &cloud).await?;
     let Some(base) = base(report, config, &cloud, state).await? else { return Ok(()) };
     domain(report, &base, domains)?;
-    let address = ServiceAddress::new(cloud.clone(), config.vip.clone());
+    let address = ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy);
     service_address(report, config, &address, &base).await?;
     room(report, config, &cloud, &address, &base).await?;
     match ssh {
