@@ -128,6 +128,10 @@ impl Machine {
                     self.enter(now, Stage::Releasing, "Nova says that it is gone");
                     Turn::Again
                 }
+                // A deletion under way has a task; this one ended, and not well.
+                Some(ServerStatus::Error) if !self.has_task(id) => {
+                    Turn::Do(Effect::Delete(id), Purpose::Stage)
+                }
                 _ => self.waits_for("waiting for Nova to say that it is gone"),
             },
             Stage::Releasing => match self.state.member(id).and_then(|m| m.floating_ip) {
@@ -174,6 +178,12 @@ impl Machine {
                     self.view.cloud.remove(&id);
                 }
                 self.enter(now, Stage::Vanishing, "Nova deletes it");
+            }
+            (Stage::Vanishing, Outcome::Done) => {
+                if let Some(id) = transition.server {
+                    self.view.cloud.remove(&id);
+                }
+                self.again_later(now, "Nova failed to delete it: asked again");
             }
             (Stage::Releasing, Outcome::Done) => {
                 if let Some(member) = transition.server.and_then(|id| self.state.member_mut(id)) {
@@ -315,6 +325,11 @@ impl Machine {
         let member = transition.server.and_then(|id| self.state.member(id)).filter(|_| checked);
         // One that has no weight any more would have to be proven first.
         member.is_some_and(|m| m.place != (Place::Listed { weight: Weight::ZERO }) && self.answers(m))
+    }
+
+    /// Whether Nova is at work on it.
+    fn has_task(&self, id: ServerId) -> bool {
+        self.view.cloud.get(&id).is_some_and(|facts| facts.task_state.is_some())
     }
 
     /// Whether it is a VM that the operator named and that still exists.

@@ -268,7 +268,10 @@ impl Laws {
             }
             Effect::Delete(id) => {
                 let Some(transition) = machine.state.transition.as_ref() else { return };
-                if !on_disk.is_some_and(|t| t.stage == Stage::Deleting { sent: true }) {
+                // One that Nova took and failed is asked for again.
+                let sent =
+                    |t: &Transition| matches!(t.stage, Stage::Deleting { sent: true } | Stage::Vanishing);
+                if !on_disk.is_some_and(sent) {
                     self.broken(now, "law 8", "a deletion goes out before that is on disk".into());
                 }
                 if transition.kind != Kind::Handover || self.deleted.contains(id) || self.sent.contains(id) {

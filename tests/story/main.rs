@@ -269,6 +269,20 @@ fn a_deletion_that_nova_does_not_finish_is_said_and_nothing_else_is_begun() {
 }
 
 #[test]
+fn a_deletion_that_nova_fails_is_asked_for_again() {
+    let mut world = World::new();
+    world.stuck = true;
+    world.load(90.0);
+    world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+    world.load(10.0);
+    world.until("asked to delete", 400, |w| w.log.iter().any(|effect| effect == "delete"));
+    let base = world.cloud.values_mut().find(|facts| facts.name == "vm-test").unwrap();
+    (base.status, base.task_state, world.stuck) = (ServerStatus::Error, None, false);
+    world.until("handed over", 30, |w| w.phase() == Phase::Single);
+    assert_eq!(world.log.iter().filter(|effect| *effect == "delete").count(), 2);
+}
+
+#[test]
 fn sessions_of_a_base_that_is_off_do_not_keep_its_drain_waiting() {
     let mut world = World::new();
     world.load(90.0);

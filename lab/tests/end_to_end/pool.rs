@@ -308,11 +308,14 @@ impl Load {
                 "json",
             ])
             .arg("--run-dir")
-            .arg(run)
+            .arg(&run)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        // Before that it would not hear that it is to end.
+        let begun = || fs::read_dir(&run).ok()?.next().map(drop);
+        eventually(LONG, "the load begins", begun);
         Self(child)
     }
 

@@ -96,7 +96,8 @@ fn haproxy_is_killed_at_each_stage() {
         let mut victims = ["worker", "master"].iter().cycle();
         struck_at_each_stage(&pool, |_| kill_haproxy(victims.next().expect("a cycle has no end")));
     });
-    assert!(report["total"]["longest_gap_ms"].as_f64().unwrap() < 10_000.0, "{report:#}");
+    // Twice a reload's patience, when it dies in the midst of one; and it is started again.
+    assert!(report["total"]["longest_gap_ms"].as_f64().unwrap() < 20_000.0, "{report:#}");
     pool.without_loss("HAProxy is back", || std::thread::sleep(Duration::from_secs(3)));
     pool.only_member();
 }
@@ -106,6 +107,7 @@ fn haproxy_is_killed_at_each_stage() {
 fn a_member_dies_at_each_stage() {
     let Some(lab) = Lab::up() else { return };
     let pool = Pool::adopt(&lab, &[]);
+    pool.fault(SLOW);
     let mut lives = Vec::new();
     for whom in ["the clone", "the base"] {
         lives.extend(IN.map(|stage| (whom, "scale-out", stage)));
@@ -137,9 +139,16 @@ fn life_and_death(pool: &Pool, whom: &str, order: &str, stage: &str) -> bool {
         old_worker(pool);
     }
     pool.order(order);
-    let whom = if whom == "the base" { "" } else { "-v" };
+    let running = "virsh -c qemu:///system list --uuid";
+    // A clone that is built may not run yet; a base that is stopped may not run any more.
+    let ids = match whom {
+        "the base" => format!("ids=$({running} | grep {base})"),
+        _ => format!(
+            "until ids=$({running} | grep -v {base} | grep .); do [ $SECONDS -le $end ] || exit 1; done"
+        ),
+    };
     let kill = format!(
-        "for id in $(virsh -c qemu:///system list --uuid | grep {whom} {base}); do virsh -c qemu:///system destroy $id; done;
+        "{ids}; for id in $ids; do virsh -c qemu:///system destroy $id; done;
          busybox wget -q -O - --header='Content-Type: application/json' --post-data='{{\"advance_seconds\": 25}}' http://127.0.0.1:8799/clock"
     );
     let met = pool.at_stage(order, &[stage], &kill).is_some();
@@ -192,6 +201,7 @@ fn old_worker(pool: &Pool) {
 
 /// A script is run once at each stage; the service answers after each, and the transition ends as it should.
 fn struck_at_each_stage(pool: &Pool, mut script: impl FnMut(&str) -> String) {
+    pool.fault(SLOW);
     at_each_stage(pool, |met, order, stages| {
         let stage = pool.at_stage(order, stages, &script(order))?;
         pool.lab.get_soon(&format!("http://{FIRST_FLOATING_IP}/"), LONG);
