@@ -104,28 +104,31 @@ fn haproxy_is_killed_at_each_stage() {
 
 #[test]
 #[ignore = "long: ./x stages"]
-fn a_member_dies_at_each_stage() {
+fn the_clone_dies_at_each_stage() {
+    // Before Nova was asked for it there is none.
+    dies_at_each_stage("the clone", &IN[2..]);
+}
+
+#[test]
+#[ignore = "long: ./x stages"]
+fn the_base_dies_at_each_stage() {
+    dies_at_each_stage("the base", &IN);
+}
+
+fn dies_at_each_stage(whom: &str, of_a_scale_out: &[&str]) {
     let Some(lab) = Lab::up() else { return };
     let pool = Pool::adopt(&lab, &[]);
     pool.fault(SLOW);
-    let mut lives = Vec::new();
-    for whom in ["the clone", "the base"] {
-        lives.extend(IN.map(|stage| (whom, "scale-out", stage)));
-        lives.extend(OUT.map(|stage| (whom, "handover", stage)));
-    }
-    // Before Nova was asked for a clone there is none.
-    lives.retain(|life| !["admitting", "creating"].contains(&life.2) || life.0 == "the base");
-    let mut met = 0;
-    for (whom, order, stage) in &lives {
+    let mut lives: Vec<(&str, &str)> = of_a_scale_out.iter().map(|stage| ("scale-out", *stage)).collect();
+    lives.extend(OUT.map(|stage| ("handover", stage)));
+    for (order, stage) in &lives {
         // A stage that is missed is met in another life.
         let what = format!("{whom} dies while a {order} is {stage}");
         let missed = || !pool.under_load(&what, || life_and_death(&pool, whom, order, stage)).0;
         assert!((0..4).any(|_| !missed()), "not met: {what}");
-        met += 1;
         pool.without_loss("it is over", || std::thread::sleep(Duration::from_secs(1)));
     }
-    assert_eq!(met, lives.len());
-    eprintln!("{met} deaths");
+    eprintln!("{whom} died {} times", lives.len());
 }
 
 /// From one member to one member again, with a death in between; whether it was met at that stage.
@@ -163,14 +166,16 @@ fn life_and_death(pool: &Pool, whom: &str, order: &str, stage: &str) -> bool {
 /// What an operator does where nothing happens by itself: who is off and was the last one is started; a base that is off is handed over.
 fn brought_back(pool: &Pool) -> Option<()> {
     let status = pool.status()?;
-    if settled(&status, "single") {
+    // HAProxy may not have noticed yet that the one that is left is dead.
+    let serves = || pool.lab.get(&format!("http://{FIRST_FLOATING_IP}/")).is_ok();
+    if settled(&status, "single") && serves() {
         return Some(());
     }
     if !status["transition"].is_null() {
         return None;
     }
     let members = status["members"].as_array()?;
-    if members.iter().any(|member| member["up"] == true) {
+    if members.len() > 1 && members.iter().any(|member| member["up"] == true) {
         let _ = pool.ask(&["handover"]);
         return None;
     }
