@@ -1,6 +1,6 @@
 //! The lab end to end: labs of the tests' own, with real guests. Where none can run they say so; in CI that is a failure.
 
-#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test ends by panicking")]
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod crashes;
 mod deaths;
