@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    members::{clear_away, die, newest, noticed, slow_requests, told},
+    members::{clear_away, die, drain_slowly, newest, noticed, told},
     pool::{LONG, Pool, settled},
     support::{FIRST_FLOATING_IP, Lab, eventually},
 };
@@ -50,9 +50,7 @@ fn whichever_member_dies_in_whichever_stage_the_other_one_serves_on() {
 
     // While the base drains: it is called off, and the base has never been without its sessions.
     pool.scale_out();
-    slow_requests(&pool);
-    pool.order("handover");
-    pool.until_stage("emptying");
+    drain_slowly(&pool);
     die(&pool, &newest(&pool));
     pool.until("the base serves again", |status| {
         told(status, "called off") && noticed(status, |id| id != base)
@@ -63,9 +61,7 @@ fn whichever_member_dies_in_whichever_stage_the_other_one_serves_on() {
     // The base, while it drains: nothing keeps it any more.
     pool.scale_out();
     let clone = newest(&pool);
-    slow_requests(&pool);
-    pool.order("handover");
-    pool.until_stage("emptying");
+    drain_slowly(&pool);
     die(&pool, base);
     pool.without_loss("the base died while it drained", || pool.until_settled("single"));
     assert_eq!(pool.only_member(), clone);

@@ -1,5 +1,7 @@
 //! What is done to members from outside, and what is seen of them then.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::Value;
 
@@ -63,4 +65,24 @@ pub(crate) fn slow_requests(pool: &Pool) {
     let wget = format!("ip netns exec client timeout 20 busybox wget -q -O /dev/null '{url}'");
     let script = format!("for n in 1 2 3 4 5 6; do {wget} >/dev/null 2>&1 & done; sleep 0.5");
     pool.lab.exec(&["sh", "-c", &script]).unwrap();
+}
+
+/// Orders a handover and leads it to where the base drains, with slow requests in hand. Until the drain begins they may come to their
+/// end, so others follow.
+pub(crate) fn drain_slowly(pool: &Pool) {
+    let mut asked = None::<Instant>;
+    eventually(LONG, "emptying", || {
+        let status = pool.status()?;
+        let stage = &status["transition"]["stage"];
+        if !stage.is_null() && stage != "settling" {
+            return (stage == "emptying").then_some(());
+        }
+        if asked.is_none_or(|at| at.elapsed() > Duration::from_secs(4)) {
+            slow_requests(pool);
+            asked = Some(Instant::now());
+        }
+        // Refused as long as it is too early.
+        let _ = stage.is_null().then(|| pool.ask(&["handover"]));
+        None
+    });
 }

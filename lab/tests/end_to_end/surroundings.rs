@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    members::slow_requests,
+    members::drain_slowly,
     pool::{LONG, Pool, program, settled},
     stages,
     support::{FIRST_FLOATING_IP, Lab, eventually},
@@ -166,9 +166,7 @@ fn address_away(pool: &Pool) {
 
     let base = pool.only_member();
     pool.scale_out();
-    slow_requests(pool);
-    pool.order("handover");
-    pool.until_stage("emptying");
+    drain_slowly(pool);
     lead(&pool.lab.port(&base));
     let status = pool.until("it is called off", |status| status["transition"].is_null());
     let alarms = status["alarms"].to_string();
