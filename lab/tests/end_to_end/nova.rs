@@ -54,8 +54,9 @@ fn failing_creations(pool: &Pool) {
     );
     fails(pool, "scale-out failed", quota);
     assert_eq!(pool.made(), made, "nothing was made");
-    let said = pool.ask(&["scale-out"]).unwrap_err();
-    assert!(said.contains(quota) && said.contains("next try in"), "{said}");
+    let waits = &pool.status().unwrap()["cooldowns"];
+    assert_eq!(waits["failed_creations"], 1, "{waits}");
+    assert!(waits["last_failure"].to_string().contains(quota), "{waits}");
 
     fault_of_creation(pool, r#"{"kind": "build-error"}"#);
     fails(pool, "rolled back", "Nova could not build it: No valid host was found.");
