@@ -4,6 +4,8 @@
 work=/mnt/systemd
 root=$work/root
 lab=$work/lab
+# The guests' kernels, where the cloud has them.
+kernels=${XDG_CACHE_HOME:-$HOME/.cache}/lbsidecar-lab
 
 # Where to speak, wherever a command's own output goes.
 exec 3>&1
@@ -114,7 +116,7 @@ machine_boot() {
         rm -rf "$work"/libvirt/*
         code=0
         SYSTEMD_NSPAWN_API_VFS_WRITABLE=network systemd-nspawn --quiet --directory="$root" --boot --register=no --keep-unit \
-            --capability=all --bind=/dev/net/tun --bind="$lab" --bind="$work/libvirt:/run/libvirt" || code=$?
+            --capability=all --bind=/dev/net/tun --bind-ro="$kernels" --bind="$lab" --bind="$work/libvirt:/run/libvirt" || code=$?
     done
 }
 
