@@ -61,9 +61,9 @@ pub(crate) fn api_away(pool: &Pool, away: Duration) {
         Some(stage)
     });
     pool.api_back();
-    assert_eq!(pool.made(), made + lives, "one clone for each scale-out");
     let status = pool.until_settled("single");
     assert!(!told(&status, "rolled back"), "{status:#}");
+    assert_eq!(pool.made(), made + lives, "one clone for each scale-out: {status:#}");
 }
 
 #[test]
