@@ -23,6 +23,9 @@ const CUT_PAUSE: Duration = Duration::from_secs(1);
 /// Failed snapshots before the handover is called off.
 const SNAPSHOT_TRIES: u32 = 3;
 
+/// For how long the sessions of a member that is gone are cut before it leaves HAProxy all the same.
+const CUTTING: Duration = Duration::from_secs(5);
+
 impl Machine {
     pub(super) fn turn_out(&mut self, now: Timestamp, transition: &Transition) -> Turn {
         let Some(id) = transition.server else {
@@ -38,11 +41,17 @@ impl Machine {
         }
         let in_stage = now.since(transition.stage_since);
         match &transition.stage {
-            // Nobody answers there: nothing is to be drained, nor to be deleted.
+            // Nobody answers there: nothing is to be drained, nor to be deleted. What waits for its answer would keep an old worker.
             Stage::Settling if self.state.member(id).is_some_and(|m| m.gone) => {
-                self.place(id, Place::Unlisted);
-                self.enter(now, Stage::Releasing, "it is gone: out of HAProxy");
-                Turn::Again
+                match self.dead_sessions(id) {
+                    // Not for ever: whoever has its address now may be asked again and again.
+                    Some(name) if in_stage < CUTTING => Turn::Do(Effect::CutSessions(name), Purpose::Stage),
+                    _ => {
+                        self.place(id, Place::Unlisted);
+                        self.enter(now, Stage::Releasing, "it is gone: out of HAProxy");
+                        Turn::Again
+                    }
+                }
             }
             Stage::Settling => match self.view.old_workers() {
                 None => self.waits_for("HAProxy does not answer"),
