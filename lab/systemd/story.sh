@@ -21,23 +21,9 @@ step_installs() {
     in_machine systemd-analyze verify /usr/lib/systemd/system/lbsidecar{,-haproxy,-plug}@.service
 }
 
-step_serves() {
-    cat >"$root/etc/lbsidecar/clouds.yaml" <<YAML
-clouds:
-  openstack:
-    auth:
-      auth_url: $OS_AUTH_URL
-      username: $OS_USERNAME
-      password: $OS_PASSWORD
-      project_name: $OS_PROJECT_NAME
-      user_domain_name: Default
-      project_domain_name: Default
-    region_name: $OS_REGION_NAME
-YAML
-    chmod 600 "$root/etc/lbsidecar/clouds.yaml"
-    mkdir -p "$root/etc/lbsidecar/config.d" "$root/etc/credstore"
-    cat >"$root/etc/lbsidecar/config.d/lab.toml" <<'TOML'
 # The operator decides in this story, not the CPU of guests that boot on a busy machine.
+settings() {
+    cat <<'TOML'
 [policy]
 min_up = 1000
 min_down = 1000
@@ -53,6 +39,24 @@ reserve_memory_mib = 64
 [haproxy]
 check_path = "/healthz"
 TOML
+}
+
+step_serves() {
+    cat >"$root/etc/lbsidecar/clouds.yaml" <<YAML
+clouds:
+  openstack:
+    auth:
+      auth_url: $OS_AUTH_URL
+      username: $OS_USERNAME
+      password: $OS_PASSWORD
+      project_name: $OS_PROJECT_NAME
+      user_domain_name: Default
+      project_domain_name: Default
+    region_name: $OS_REGION_NAME
+YAML
+    chmod 600 "$root/etc/lbsidecar/clouds.yaml"
+    mkdir -p "$root/etc/lbsidecar/config.d" "$root/etc/credstore"
+    settings >"$root/etc/lbsidecar/config.d/lab.toml"
     (umask 077 && echo "$password" >"$root/etc/credstore/lbsidecar-default-stats-password")
     in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar provision --flavor m1.nano \
         >"$work/provision.log" 2>&1 || fail "$(tail -n 20 "$work/provision.log")"
@@ -196,22 +200,8 @@ step_first_starts() {
 [pool]
 base = "vm-web"
 clone = "vm-web-clone"
-# The operator decides in this story, not the CPU of guests that boot on a busy machine.
-[policy]
-min_up = 1000
-min_down = 1000
-cooldown_up = "5s"
-cooldown_down = "15m"
-min_lifetime = "5s"
-[transition]
-ramp_step = "1s"
-[guards]
-max_cpu_pressure = 100
-max_steal = 100
-reserve_memory_mib = 64
-[haproxy]
-check_path = "/healthz"
 TOML
+    settings >>"$root/etc/lbsidecar/web.toml"
     in_machine env OS_CLIENT_CONFIG_FILE=/etc/lbsidecar/clouds.yaml lbsidecar check --pool web >"$work/check.log" 2>&1 ||
         fail "$(cat "$work/check.log")"
     in_machine systemctl enable --now --no-block lbsidecar-plug@web lbsidecar-haproxy@web lbsidecar@web 2>/dev/null

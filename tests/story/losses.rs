@@ -80,6 +80,19 @@ fn a_member_that_is_gone_leaves_at_once_though_something_answers_at_its_address(
 }
 
 #[test]
+fn who_waits_for_an_answer_of_a_member_that_is_gone_is_cut_but_not_for_ever() {
+    let mut world = World::pair(settings());
+    let clone = world.machine.state.members[1].id;
+    world.load(40.0);
+    // They never end: somebody else has the address, and clients still come.
+    world.sessions = 1;
+    lose(&mut world, clone, ServerStatus::Deleted);
+    world.until("cut", 10, |w| w.log.iter().any(|effect| effect == "cut-sessions"));
+    assert_eq!(world.lb.servers.len(), 2, "it leaves HAProxy after that");
+    world.until("it left", 10, |w| w.names() == ["vm-test"] && w.machine.state.transition.is_none());
+}
+
+#[test]
 fn a_survivor_that_is_gone_calls_a_handover_off_before_haproxy_knows() {
     let mut world = World::pair(settings());
     let clone = world.machine.state.members[1].id;
