@@ -63,7 +63,7 @@ keys! {
     policy_interval: Duration = "policy.interval", Is("5s"), Live;
     /// A handover is begun only when the load that the remaining VMs would have is this many points below `policy.high`.
     policy_margin: Percent = "policy.margin", Is("15"), Live;
-    /// Samples of a VM do not vote for this long after it began to serve.
+    /// Samples of a VM do not vote for this long after it began to serve, or answers again after a start.
     policy_warm_up: Duration = "policy.warm_up", Is("10s"), Live;
     /// No clone is made for this long after a transition.
     policy_cooldown_up: Duration = "policy.cooldown_up", Is("60s"), Live;

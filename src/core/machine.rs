@@ -350,8 +350,10 @@ impl Machine {
             self.view.applied = None;
         }
         self.count_kept(&seen);
+        let first = self.view.lb.is_none();
         self.view.lb = Some((now, seen));
         self.note_down(now);
+        self.note_boots(now, first);
         self.count_in(now);
         self.count_out(now);
     }

@@ -4,11 +4,12 @@
 //! the order of a hash map. Time comes in as [`time::Timestamp`], the world comes in as [`event::Event`]s, and all that goes out
 //! are [`event::Effect`]s. That is what lets a test replay any incident and a simulation try a million of them.
 //!
-//! Where to look: [`machine`] is the loop; [`votes`] decides; [`join`] (with [`ramp`]) and [`leave`] are the way in and out, stage by stage, by the
+//! Where to look: [`machine`] is the loop; [`votes`] decides, and [`boot`] says whose load does not count; [`join`] (with [`ramp`]) and [`leave`] are the way in and out, stage by stage, by the
 //! table in [`transition`]; [`heal`] replaces what is lost; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
 //! [`state`] is what survives a crash and [`view`] what can be seen again.
 
 mod backoff;
+pub mod boot;
 pub mod cloud;
 pub mod condition;
 pub mod cpu;

@@ -14,6 +14,8 @@ use super::{
 #[derive(Debug, Default)]
 pub struct Sampler {
     last: Option<DomainCounters>,
+    /// The QEMU process at the last reading, if there was one.
+    instance: Option<Option<u32>>,
     subs: Vec<Sub>,
     gap: Option<String>,
     /// The newest valid sub-sample, for `status`.
@@ -49,8 +51,10 @@ pub struct Reading {
 }
 
 impl Sampler {
-    /// Takes a reading in.
-    pub fn take(&mut self, now: Timestamp, counters: DomainCounters, period: Duration) {
+    /// Takes a reading in. Whether its QEMU process is another one than at the last reading.
+    pub fn take(&mut self, now: Timestamp, counters: DomainCounters, period: Duration) -> bool {
+        let known = self.instance.replace(counters.instance);
+        let started = counters.instance.is_some() && known.is_some_and(|known| known != counters.instance);
         let usage = match &self.last {
             Some(last) => cpu::usage(last, &counters, period),
             None => Err(Invalid::FirstSample),
@@ -63,11 +67,12 @@ impl Sampler {
                 self.newest = Some((now, sub));
             }
             // The two readings were too close to mean anything: keep the older one as the base line.
-            Err(Invalid::TooShort) => return,
+            Err(Invalid::TooShort) => return started,
             Err(Invalid::FirstSample) => {}
             Err(invalid) => self.gap = Some(invalid.to_string()),
         }
         self.last = Some(counters);
+        started
     }
 
     /// Notes that there was no reading.

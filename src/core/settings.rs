@@ -50,7 +50,7 @@ pub struct PolicySettings {
     pub interval: Duration,
     /// A handover's projected load must stay this far below `high` (percentage points).
     pub margin: Percent,
-    /// After a member began to serve, its samples do not vote for this long.
+    /// After a member began to serve, or answers again after a start, its samples do not vote for this long.
     pub warm_up: Duration,
     /// No scale-out for this long after a transition.
     pub cooldown_up: Duration,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
+    boot::Boot,
     cloud::{ServerFacts, ServerStatus},
     event::{Ticket, VipSeen},
     ids::{BackendName, ServerId},
@@ -41,6 +42,8 @@ pub struct View {
     pub reload: Option<bool>,
     /// Since when HAProxy gets no answer from a member.
     pub down_since: BTreeMap<ServerId, Timestamp>,
+    /// Members that have just started.
+    pub boots: BTreeMap<ServerId, Boot>,
     /// Members whose loss was told.
     pub lost: BTreeSet<ServerId>,
     /// Failed applies in a row, and the last one's text.

@@ -35,7 +35,10 @@ impl Machine {
             if self.state.member(reading.server).is_some() {
                 seen.push(reading.server);
                 let sampler = self.view.samplers.entry(reading.server).or_default();
-                sampler.take(now, reading, self.settings.policy.sample);
+                let server = reading.server;
+                if sampler.take(now, reading, self.settings.policy.sample) {
+                    self.boots(now, server);
+                }
             }
         }
         let absent: Vec<ServerId> =
@@ -80,6 +83,7 @@ impl Machine {
         let policy = self.settings.policy.clone();
         let mut readings: Vec<(String, Reading)> = Vec::new();
         let mut warming = None;
+        let booting = self.state.serving().find(|member| self.is_booting(member)).map(|m| m.name.clone());
         for member in self.state.members.iter().filter(|m| m.is_serving()) {
             let sampler = self.view.samplers.entry(member.id).or_default();
             readings.push((member.name.clone(), sampler.vote(policy.metric, policy.signal)));
@@ -91,6 +95,8 @@ impl Machine {
         let low = readings.iter().all(|(_, r)| r.value.is_some_and(|v| v <= policy.low.get()));
         let (vote, mut reason) = if readings.is_empty() {
             (Vote::Unknown, "no member serves yet".to_owned())
+        } else if let Some(name) = booting {
+            (Vote::Unknown, format!("{name} has just started: its boot does not vote"))
         } else if let Some(name) = warming {
             (Vote::Unknown, format!("{name} is warming up: its samples do not vote yet"))
         } else {

@@ -10,6 +10,7 @@
 
 mod address;
 mod alarms;
+mod boots;
 mod haproxy;
 mod losses;
 mod recovery;

@@ -43,6 +43,10 @@ pub(crate) struct World {
     pub(crate) silent: bool,
     /// HAProxy is dead until it is started with a configuration.
     pub(crate) dead: bool,
+    /// The number of every guest's QEMU process.
+    pub(crate) qemu: u32,
+    /// What HAProxy's check says of members that it gets no answer from.
+    pub(crate) check: &'static str,
     /// Members that HAProxy gets no answer from.
     pub(crate) down: Vec<ServerId>,
     pub(crate) inbox: Vec<Event>,
@@ -76,6 +80,8 @@ impl World {
             unanswered: false,
             silent: false,
             dead: false,
+            qemu: 1,
+            check: "L4TOUT",
             down: Vec::new(),
             inbox: Vec::new(),
             log: Vec::new(),
@@ -106,7 +112,7 @@ impl World {
                 address: Some(s.address),
                 up: !down(&s.name),
                 check_ok: !down(&s.name),
-                check: "L7OK".into(),
+                check: if down(&s.name) { self.check } else { "L7OK" }.into(),
                 weight: s.weight.get(),
                 admin: if s.mode == LbMode::Drain { LbAdmin::Drain } else { LbAdmin::Ready },
                 sessions: self.sessions,
@@ -134,7 +140,7 @@ impl World {
                 *time += (*cpu * 1e7) as u64;
                 DomainCounters {
                     server: *id,
-                    instance: Some(1),
+                    instance: Some(self.qemu),
                     at_ns: self.now.0 * 1_000_000,
                     state: DomainState::Running,
                     vcpus: [(0, VcpuCounters { time_ns: *time, delay_ns: Some(0) })].into(),
