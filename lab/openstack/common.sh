@@ -16,6 +16,8 @@ RIG_DIR=${LBSIDECAR_RIG_DIR:-/run/lbsidecar-rig}
 RIG_CACHE=${LBSIDECAR_RIG_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lbsidecar-rig}
 # What is laid over: packages, configuration and state live in a layer above, never in the machine's own files.
 LAID_OVER="usr etc var"
+# How layer.sh and up.sh end when the packages cannot be downloaded: the machine is to blame, and nobody's change. `./x ci` knows it too.
+UNREACHABLE=75
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 PACKAGES="mariadb-server rabbitmq-server memcached keystone glance-api placement-api nova-api nova-conductor nova-scheduler

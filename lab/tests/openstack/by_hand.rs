@@ -14,7 +14,8 @@ fn a_clone_deleted_by_hand_leaves_the_pool_and_a_rebooted_base_comes_back() {
     assert_eq!(pool.ask("/"), "vm-test\n");
     pool.agrees();
 
-    openstack_do(&["server", "reboot", "--hard", plain(&view["members"][0]["server_id"])]);
+    // Until Nova says that it is done: before, it is the base of before that answers.
+    openstack_do(&["server", "reboot", "--hard", "--wait", plain(&view["members"][0]["server_id"])]);
     eventually(BOOT, "the base serves again", || {
         (pool.try_ask("/").ok()? == "vm-test\n" && pool.status()["phase"] == "single").then_some(())
     });
