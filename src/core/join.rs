@@ -213,7 +213,7 @@ impl Machine {
         }
     }
 
-    /// HAProxy's word, once per observation.
+    /// HAProxy's word, or its silence, once per observation.
     pub(super) fn count_in(&mut self, now: Timestamp) {
         let Some(transition) = &self.state.transition else { return };
         let (Stage::Proving { checks, probes }, Some(id)) = (&transition.stage, transition.server) else {
@@ -235,8 +235,11 @@ impl Machine {
             Stage::Proving { checks: 0, probes: 0 }
         };
         if next != transition.stage {
-            let code = self.view.lb_server(&name).map(|s| s.check.clone()).unwrap_or_default();
-            self.enter(now, next, format!("HAProxy's check says {code}"));
+            let note = match self.view.lb_server(&name) {
+                _ if self.view.lb_missing.is_some() => "HAProxy does not answer".to_owned(),
+                server => format!("HAProxy's check says {}", server.map_or("nothing", |s| &s.check)),
+            };
+            self.enter(now, next, note);
         }
     }
 

@@ -203,7 +203,10 @@ impl Machine {
                 // A refusal is no deletion: the handover may still be called off.
                 let sent = !matches!(
                     kind,
-                    FailureKind::Conflict | FailureKind::Unauthorized | FailureKind::Permanent
+                    FailureKind::Conflict
+                        | FailureKind::Capacity
+                        | FailureKind::Unauthorized
+                        | FailureKind::Permanent
                 );
                 self.enter(now, Stage::Deleting { sent }, why.clone());
                 self.again_later(now, why);

@@ -82,8 +82,9 @@ impl Machine {
             Event::LbUnseen(why) => {
                 let since = self.view.lb_missing.take().map_or(now, |(since, _)| since);
                 self.view.lb_missing = Some((since, why));
-                // It may come back as another process with another state.
+                // It may come back as another process with another state, and what it said before says nothing about now.
                 self.view.applied = None;
+                self.count_in(now);
             }
             Event::CloudSeen(servers) => self.cloud_seen(now, servers),
             Event::CloudUnseen(why) => {
@@ -230,8 +231,8 @@ impl Machine {
             // A change that it refused is not wanted any more.
             self.view.apply_failed = None;
         }
-        // Without a member the last good configuration stays, unless it names one that is to be deleted.
-        if !applied && (!model.servers.is_empty() || self.last_is_listed()) {
+        // Without a member the last good configuration stays, unless it names one that is to be deleted, or the operator says so.
+        if !applied && (!model.servers.is_empty() || self.last_is_listed() || self.view.force_apply) {
             if let Some(turn) = self.before_drain(now) {
                 return turn;
             }

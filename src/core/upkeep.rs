@@ -49,11 +49,16 @@ impl Machine {
             );
             return Turn::Again;
         }
-        if let Some(id) = self.orphan(now) {
+        if let Some((id, failed)) = self.orphan(now) {
             let why = "it carries our mark, but it is no member: left over from an interrupted creation";
+            // The next one would fail as it did, whoever asked for it.
+            let kind = if failed {
+                Kind::RollBack { why: why.into(), counts: true }
+            } else {
+                Kind::Evict { why: why.into() }
+            };
             // When the state was lost, HAProxy may have known it: it is counted on every worker first.
-            let evict = Transition::begin(Kind::Evict { why: why.into() }, Some(id), Stage::Settling, now);
-            self.begin(now, evict, format!("{id}: {why}"));
+            self.begin(now, Transition::begin(kind, Some(id), Stage::Settling, now), format!("{id}: {why}"));
             return Turn::Again;
         }
         if let Some(turn) = self.take_back(now) {
@@ -109,8 +114,8 @@ impl Machine {
         self.view.none_kept = if none { self.view.none_kept.saturating_add(1) } else { 0 };
     }
 
-    /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way.
-    fn orphan(&self, now: Timestamp) -> Option<ServerId> {
+    /// A server that carries our mark, belongs to nothing and is old enough not to be just on its way; and whether it failed.
+    fn orphan(&self, now: Timestamp) -> Option<(ServerId, bool)> {
         let somebody = self.state.base().is_some();
         // While nobody serves, one that runs may be all that is left of the pool.
         let of_use = |status| !somebody && !matches!(status, ServerStatus::Build | ServerStatus::Error);
@@ -125,7 +130,7 @@ impl Machine {
                     && facts.task_state.as_deref() != Some("deleting")
                     && now.since(facts.created) > ORPHAN_AGE
             })
-            .map(|facts| facts.id)
+            .map(|facts| (facts.id, facts.status == ServerStatus::Error))
     }
 
     pub(super) fn obey(&mut self, now: Timestamp, command: &Command) -> Result<String, String> {

@@ -143,6 +143,8 @@ impl Laws {
     pub(crate) fn restarted(&mut self, now: Timestamp, machine: &Machine) {
         self.was = growth(machine.state.transition.as_ref());
         self.aborted = false;
+        // Who serves by now is known from here on, not from the first step.
+        self.membership(now, &machine.state);
         self.unknown_at.extend(machine.state.members.iter().map(|m| (m.id, now)));
     }
 
@@ -166,19 +168,24 @@ impl Laws {
                 self.begins(world, machine, settings, began);
             }
         }
-        if is.is_none() {
-            // What one does on its way may be undone, or lost with a crash that came before the save.
-            if !state.serving().map(|m| m.id).eq(self.members.iter().copied()) {
-                // The very first member is taken over, not added.
-                if !self.members.is_empty() {
-                    self.changed_at = Some(now);
-                }
-                if state.serving().any(|m| !self.members.contains(&m.id)) {
-                    self.failures = 0;
-                }
-                self.members = state.serving().map(|m| m.id).collect();
-            }
+        self.membership(now, state);
+    }
+
+    fn membership(&mut self, now: Timestamp, state: &State) {
+        // What one does on its way may be undone, or lost with a crash that came before the save.
+        if growth(state.transition.as_ref()).is_some()
+            || state.serving().map(|m| m.id).eq(self.members.iter().copied())
+        {
+            return;
         }
+        // The very first member is taken over, not added.
+        if !self.members.is_empty() {
+            self.changed_at = Some(now);
+        }
+        if state.serving().any(|m| !self.members.contains(&m.id)) {
+            self.failures = 0;
+        }
+        self.members = state.serving().map(|m| m.id).collect();
     }
 
     /// The pool begins to grow or to shrink, by votes.
@@ -277,7 +284,8 @@ impl Laws {
                 if transition.kind != Kind::Handover || self.deleted.contains(id) || self.sent.contains(id) {
                     return;
                 }
-                let returned = machine.view.decisions.iter().rev().take_while(|d| d.at >= transition.since);
+                // The vote of the moment in which it began was there before it.
+                let returned = machine.view.decisions.iter().rev().take_while(|d| d.at > transition.since);
                 if self.aborted || returned.into_iter().any(|d| d.vote == Vote::High) {
                     self.broken(now, "law 6", "the handover was not called off".into());
                 }
@@ -383,8 +391,9 @@ impl Laws {
                 }
                 // A call that was answered with an error is made again, and what was sent cannot be taken back.
                 let first = self.deleted.insert(*id);
-                let served = vm.runs && vm.carried_at.is_some_and(|at| now.since(at).as_secs() < 60);
                 let recent = |vm: &Vm| vm.answered_at.is_some_and(|at| now.since(at).as_secs() < 5);
+                let served =
+                    vm.runs && recent(vm) && vm.carried_at.is_some_and(|at| now.since(at).as_secs() < 60);
                 let another = world.vms.values().any(|o| o.facts.id != *id && ours(o) && recent(o));
                 if first && served && !another {
                     self.broken(now, "law 5", format!("{id} is deleted, and nobody else serves"));

@@ -214,10 +214,6 @@ fn settle(world: &mut World, daemon: &mut Daemon, violent: bool) {
         vm.gone_at = vm.gone_at.map(|at| at.min(soon));
         vm.away_until = vm.away_until.min(now);
     }
-    if daemon.machine.state.lb_model().servers.is_empty() {
-        // There is nothing to overwrite it with.
-        world.lb.edited = false;
-    }
     daemon.command(world, &Command::Resume);
     let (mut calm_since, mut looks_at) = (world.now, world.after(10_000));
     while world.now.since(now) < FINE && world.now.since(calm_since) < CALM && daemon.laws.broken.is_empty() {

@@ -61,3 +61,39 @@ fn a_haproxy_that_dies_before_a_lost_clone_drains_is_started_and_it_goes_on() {
     dies_before_it_drains(&mut world);
     world.until("cleaned up", 120, |w| w.names() == ["vm-test"] && w.phase() == Phase::Single);
 }
+
+#[test]
+fn proofs_of_health_begin_anew_after_a_silence() {
+    let mut world = World::new();
+    world.load(90.0);
+    let proofs = |w: &World| match w.machine.state.transition.as_ref().map(|t| &t.stage) {
+        Some(Stage::Proving { checks, probes }) => Some((*checks, *probes)),
+        _ => None,
+    };
+    world
+        .until("nearly proven", 200, |w| proofs(w).is_some_and(|(checks, probes)| checks == 3 && probes > 0));
+    world.silent = true;
+    world.step();
+    world.step();
+    assert_eq!(proofs(&world), Some((0, 0)), "it may be another process with another state");
+    world.silent = false;
+    world.until("scaled out", 60, |w| w.phase() == Phase::Balanced);
+}
+
+#[test]
+fn a_forced_reload_overwrites_the_file_also_when_no_member_is_fit_for_it() {
+    let mut world = World::new();
+    world.until("it is taken over", 60, |w| w.lb.servers.len() == 1);
+    let base = world.machine.state.members[0].id;
+    world.cloud.get_mut(&base).unwrap().status = ServerStatus::Error;
+    world.down = vec![base];
+    world.until("given up", 60, |w| w.machine.state.lb_model().servers.is_empty());
+    for force in [false, true] {
+        world.step();
+        world.log.clear();
+        world.say(Command::Reload { force }).unwrap();
+        let applied = world.log.iter().any(|effect| effect == "apply");
+        assert_eq!(applied, force, "without that word the last good configuration stays");
+    }
+    assert!(world.lb.servers.is_empty());
+}

@@ -187,3 +187,20 @@ fn a_left_over_that_failed_does_not_keep_the_pool_full_while_nobody_serves() {
     world.cloud.insert(left.id, left);
     world.until("another one is made", 300, |w| w.phase() == Phase::Single && w.lb.servers.len() == 1);
 }
+
+#[test]
+fn a_left_over_that_failed_is_a_failed_creation() {
+    for (status, failures) in [(ServerStatus::Error, 1), (ServerStatus::Active, 0)] {
+        let mut world = World::new();
+        world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+        let base = world.machine.state.members[0].id;
+        let mark = Mark { pool: world.machine.state.pool.clone(), intent: IntentId(base.0), generation: 1 };
+        let id = ServerId(uuid::Uuid::from_u128(9 << 96));
+        let created = world.cloud[&base].created;
+        let left = ServerFacts { mark: Some(mark), status, created, ..ServerFacts::gone(id) };
+        world.cloud.insert(id, left);
+        world.until("deleted", 120, |w| w.cloud[&id].status == ServerStatus::Deleted);
+        world.until("ended", 10, |w| w.machine.state.transition.is_none());
+        assert_eq!(world.machine.state.breaker.failures, failures, "{status:?}");
+    }
+}

@@ -23,7 +23,12 @@ mod world;
 use std::time::Duration;
 
 use lbsidecar::core::{
-    cloud::ServerStatus, condition::Phase, event::Command, lb::LbMode, settings::LostPrimary, units::Percent,
+    cloud::{FailureKind, ServerStatus},
+    condition::Phase,
+    event::Command,
+    lb::LbMode,
+    settings::LostPrimary,
+    units::Percent,
 };
 use settings::settings;
 use world::{STEP, World};
@@ -238,16 +243,17 @@ fn a_locked_base_is_not_handed_over_and_that_is_said() {
 
 #[test]
 fn a_deletion_that_was_refused_can_still_be_called_off() {
-    let mut world = World::pair(settings());
-    world.load(10.0);
-    world.sessions = 1;
-    world.until("draining", 400, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
-    world.cloud.values_mut().find(|facts| facts.name == "vm-test").unwrap().locked = true;
-    world.sessions = 0;
-    world.until("refused", 60, |w| w.log.iter().any(|effect| effect == "delete"));
-    world.load(90.0);
-    world.until("called off", 60, |w| w.phase() == Phase::Balanced);
-    assert_eq!(world.names(), ["vm-test", "vm-test-clone"]);
+    for kind in
+        [FailureKind::Conflict, FailureKind::Capacity, FailureKind::Unauthorized, FailureKind::Permanent]
+    {
+        let mut world = World::pair(settings());
+        (world.undeleted, world.log) = (Some(kind), Vec::new());
+        world.load(10.0);
+        world.until("refused", 400, |w| w.log.iter().any(|effect| effect == "delete"));
+        world.load(90.0);
+        world.until("called off", 60, |w| w.phase() == Phase::Balanced);
+        assert_eq!(world.names(), ["vm-test", "vm-test-clone"], "{kind:?}");
+    }
 }
 
 #[test]

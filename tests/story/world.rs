@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) refuse: Option<String>,
     /// Nova takes a DELETE and does not carry it out.
     pub(crate) stuck: bool,
+    /// Nova refuses a DELETE.
+    pub(crate) undeleted: Option<FailureKind>,
 }
 
 impl World {
@@ -87,6 +89,7 @@ impl World {
             log: Vec::new(),
             refuse: None,
             stuck: false,
+            undeleted: None,
         }
     }
 
@@ -205,8 +208,8 @@ impl World {
                     self.cloud.get_mut(&id).unwrap().status = ServerStatus::Active;
                     Outcome::Done
                 }
-                Effect::Delete(id) if self.cloud[&id].locked => {
-                    Outcome::Failed { kind: FailureKind::Conflict, why: "answered 409: it is locked".into() }
+                Effect::Delete(_) if self.undeleted.is_some() => {
+                    Outcome::Failed { kind: self.undeleted.unwrap(), why: "Nova does not delete it".into() }
                 }
                 Effect::Delete(id) => {
                     let listed = self.lb.servers.iter().any(|s| s.name.as_str().ends_with(&id.short()));
