@@ -161,7 +161,13 @@ impl Machine {
         if down.len() < members().count() {
             alarms.push(format!("not healthy: {list}"));
         } else if self.state.vip_taken {
+            // Its description may hold secrets, and is written down by `recreate` alone: with the VM gone it is too late for that.
+            let copied = self.state.blueprint.is_some() || self.state.pattern().is_some_and(|m| !m.gone);
             let next = match (self.settings.policy.lost_primary, self.replacement_barred(now)) {
+                _ if !copied => {
+                    "nothing is left that a copy could be made of: make the VM anew, and start lbsidecar without its state file"
+                        .to_owned()
+                }
                 (LostPrimary::Recreate, Some(why)) => format!("no other one is made: {why}"),
                 (LostPrimary::Recreate, None) => "what is lost for good is replaced".to_owned(),
                 (LostPrimary::Alert, _) => {

@@ -63,6 +63,13 @@ impl Machine {
         }
     }
 
+    /// HAProxy was reloaded, and who was down before may be up.
+    pub(super) fn another_worker(&mut self) {
+        let members = &self.state.members;
+        let listed = |id: &ServerId| members.iter().any(|m| m.id == *id && m.place != Place::Unlisted);
+        self.view.down_since.retain(|id, _| !listed(id));
+    }
+
     /// Whether a member is lost, as far as HAProxy and Nova can tell; when one of them does not answer, it is not.
     #[must_use]
     pub fn loss(&self, now: Timestamp, member: &Member) -> Option<Loss> {

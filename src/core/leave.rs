@@ -1,18 +1,18 @@
-//! The way out: from full weight to gone, with a way back until the DELETE is sent.
+//! The way out: from full weight to gone.
 
 use std::time::Duration;
 
 use super::{
+    call_off::Doubt,
     cloud::{FailureKind, ServerStatus},
     event::{Effect, Outcome},
     ids::{BackendName, ServerId},
     lb::LbAdmin,
     machine::{Machine, Turn},
     settings::DrainPolicy,
-    state::{Member, Place},
+    state::Place,
     time::Timestamp,
     transition::{Kind, Stage, Transition},
-    units::Weight,
     view::Purpose,
 };
 
@@ -32,7 +32,7 @@ impl Machine {
             debug_assert!(false, "{:?} without a server", transition.stage);
             return Turn::Wait;
         };
-        match self.doubt(transition) {
+        match self.doubt(now, transition) {
             None => {}
             Some(Doubt::Wait(why)) => return self.waits_for(why),
             Some(Doubt::CallOff(why)) if self.call_off(now, &why) => return Turn::Again,
@@ -301,44 +301,6 @@ impl Machine {
         (seen.sessions + seen.queued > 0).then_some(name)
     }
 
-    /// Why a member under way out must stay, if so: it is not lost any more; or it is handed over, and the survivors do not carry the
-    /// service, or it is not known whether they do.
-    pub(super) fn doubt(&self, transition: &Transition) -> Option<Doubt> {
-        if matches!(transition.kind, Kind::Evict { .. }) {
-            return self.answers_again(transition).then(|| Doubt::CallOff("it answers again".to_owned()));
-        }
-        if transition.kind != Kind::Handover || !can_be_called_off(&transition.stage) {
-            return None;
-        }
-        if self.view.lb_missing.is_some() {
-            return Some(Doubt::Wait("HAProxy does not answer".to_owned()));
-        }
-        if let Some(why) = self.without_address() {
-            return Some(Doubt::CallOff(why));
-        }
-        let survivors: Vec<&Member> =
-            self.state.serving().filter(|m| Some(m.id) != transition.server).collect();
-        if survivors.is_empty() {
-            return Some(Doubt::CallOff("nobody else would serve".to_owned()));
-        }
-        if let Some(down) = survivors.iter().find(|m| m.gone || self.view.is_down(&m.backend_name())) {
-            return Some(Doubt::CallOff(format!("{} is not healthy", down.name)));
-        }
-        // Somebody reloaded HAProxy, and the new worker has not checked it yet.
-        survivors
-            .iter()
-            .find(|m| !self.view.is_up(&m.backend_name()))
-            .map(|m| Doubt::Wait(format!("waiting for the next health check of {}", m.name)))
-    }
-
-    /// Whether a member that was to be removed, since it was lost, is not: as long as HAProxy checks it, that can be seen.
-    fn answers_again(&self, transition: &Transition) -> bool {
-        let checked = matches!(transition.stage, Stage::Settling | Stage::Draining | Stage::Emptying { .. });
-        let member = transition.server.and_then(|id| self.state.member(id)).filter(|_| checked);
-        // One that has no weight any more would have to be proven first.
-        member.is_some_and(|m| m.place != (Place::Listed { weight: Weight::ZERO }) && self.answers(m))
-    }
-
     /// Whether Nova is at work on it.
     fn has_task(&self, id: ServerId) -> bool {
         self.view.cloud.get(&id).is_some_and(|facts| facts.task_state.is_some())
@@ -347,53 +309,6 @@ impl Machine {
     /// Whether it is a VM that the operator named and that still exists.
     fn is_the_operators(&self, id: ServerId) -> bool {
         self.state.member(id).is_some_and(|m| m.mark.is_none() && !m.gone)
-    }
-
-    /// Calls a transition off where that is still possible; whether anything changed.
-    pub(super) fn call_off(&mut self, now: Timestamp, why: &str) -> bool {
-        let Some(transition) = self.state.transition.clone() else { return false };
-        let Some(undo) = undo(&transition) else { return false };
-        // A newcomer that carries the service alone must stay.
-        if undo == Undo::Leave && !transition.server.is_some_and(|id| self.others_carry(id)) {
-            return false;
-        }
-        if undo == Undo::Nothing {
-            self.end(now, "called off", why, false);
-            return true;
-        }
-        let Some(id) = transition.server else { return false };
-        self.state.note(now, "called off", why);
-        let set_kind = |kind: Kind, state: &mut super::state::State| {
-            if let Some(transition) = &mut state.transition {
-                transition.kind = kind;
-            }
-        };
-        match undo {
-            Undo::Nothing => {}
-            Undo::Delete => {
-                set_kind(Kind::RollBack { why: why.into(), counts: false }, &mut self.state);
-                self.enter(now, Stage::Deleting { sent: false }, why);
-            }
-            Undo::Leave => {
-                set_kind(Kind::RollBack { why: why.into(), counts: false }, &mut self.state);
-                self.place(id, Place::Listed { weight: Weight::ZERO });
-                self.enter(now, Stage::Settling, why);
-            }
-            Undo::Restore => {
-                self.place(id, Place::Listed { weight: Weight::FULL });
-                self.enter(now, Stage::Restoring, why);
-            }
-            Undo::List => {
-                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
-                self.place(id, Place::Listed { weight: Weight::ZERO });
-                self.enter(now, Stage::Listing, why);
-            }
-            Undo::Start => {
-                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
-                self.enter(now, Stage::Starting, why);
-            }
-        }
-        true
     }
 
     /// It is gone.
@@ -421,65 +336,4 @@ impl Machine {
         }
         Turn::Again
     }
-}
-
-/// Why a handover must not go on now.
-#[derive(Debug)]
-pub(super) enum Doubt {
-    /// It may go on when this is over.
-    Wait(String),
-    /// It must be called off.
-    CallOff(String),
-}
-
-/// How a transition is undone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Undo {
-    /// Nothing was done yet.
-    Nothing,
-    /// Delete what was built.
-    Delete,
-    /// Take it out of HAProxy again, then delete it.
-    Leave,
-    /// Give it its weight back.
-    Restore,
-    /// Put it into HAProxy again.
-    List,
-    /// Start it, then put it into HAProxy again.
-    Start,
-}
-
-/// How a transition can be undone now; `None` when it cannot, or not yet.
-fn undo(transition: &Transition) -> Option<Undo> {
-    match (&transition.kind, &transition.stage) {
-        (Kind::ScaleOut { .. }, Stage::Admitting | Stage::Creating { asked: false }) => Some(Undo::Nothing),
-        (Kind::ScaleOut { .. }, Stage::Building | Stage::Addressing) => Some(Undo::Delete),
-        (Kind::ScaleOut { .. }, Stage::Listing | Stage::Proving { .. } | Stage::Ramping { .. }) => {
-            Some(Undo::Leave)
-        }
-        (Kind::Handover | Kind::Evict { .. }, Stage::Settling) => Some(Undo::Nothing),
-        (Kind::Handover | Kind::Evict { .. }, Stage::Draining | Stage::Emptying { .. }) => {
-            Some(Undo::Restore)
-        }
-        (Kind::Handover, Stage::Unlisting | Stage::Recounting { .. }) => Some(Undo::List),
-        (Kind::Handover, Stage::Stopping { .. } | Stage::Snapshotting | Stage::Deleting { sent: false }) => {
-            Some(Undo::Start)
-        }
-        _ => None,
-    }
-}
-
-/// Whether a handover in this stage can still be called off.
-pub(super) fn can_be_called_off(stage: &Stage) -> bool {
-    matches!(
-        stage,
-        Stage::Settling
-            | Stage::Draining
-            | Stage::Emptying { .. }
-            | Stage::Unlisting
-            | Stage::Recounting { .. }
-            | Stage::Stopping { .. }
-            | Stage::Snapshotting
-            | Stage::Deleting { sent: false }
-    )
 }

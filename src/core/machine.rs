@@ -160,6 +160,10 @@ impl Machine {
                     self.view.apply_failed = Some((failures, why));
                 }
                 _ => {
+                    let ran = self.view.lb.as_ref().and_then(|(_, seen)| seen.generation);
+                    if !matches!(outcome, Outcome::Applied { generation } if Some(generation) == ran) {
+                        self.another_worker();
+                    }
                     if self.view.apply_failed.take().is_some() {
                         self.state.note(now, "haproxy", "apply works again");
                     }
@@ -268,7 +272,7 @@ impl Machine {
             }
             return Some(Turn::Again);
         }
-        if self.doubt(transition).is_some() {
+        if self.doubt(now, transition).is_some() {
             return Some(self.turn_transition(now));
         }
         match self.view.old_workers() {

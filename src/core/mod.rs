@@ -5,11 +5,12 @@
 //! are [`event::Effect`]s. That is what lets a test replay any incident and a simulation try a million of them.
 //!
 //! Where to look: [`machine`] is the loop; [`votes`] decides, and [`boot`] says whose load does not count; [`join`] (with [`ramp`]) and [`leave`] are the way in and out, stage by stage, by the
-//! table in [`transition`]; [`heal`] replaces what is lost; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
+//! table in [`transition`], and [`call_off`] is the way back; [`heal`] replaces what is lost; [`upkeep`] repairs and obeys operators; [`recover`] makes a stored state fit for the present;
 //! [`state`] is what survives a crash and [`view`] what can be seen again.
 
 mod backoff;
 pub mod boot;
+mod call_off;
 pub mod cloud;
 pub mod condition;
 pub mod cpu;

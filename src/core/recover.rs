@@ -116,9 +116,11 @@ fn resume(mut state: State, facts: &Facts, settings: &Settings, now: Timestamp) 
 fn rebuild(facts: &Facts, settings: &Settings, now: Timestamp) -> State {
     let mut state = State::new(settings.pool.clone(), now);
     let weight_of = |of: &ServerFacts| lb_weight(of, facts);
+    let lb_server = |of: &ServerFacts| facts.lb.as_ref()?.servers.get(&BackendName::of(&of.name, of.id));
     let marked = facts.servers.iter().filter(|s| {
         s.mark.as_ref().is_some_and(|mark| mark.pool == settings.pool)
-            && (s.status == ServerStatus::Active || weight_of(s) > 0)
+            // Whom HAProxy lists was a member, and may be the last one that answers, whatever Nova says.
+            && (s.status == ServerStatus::Active || lb_server(s).is_some_and(|server| server.listed))
             && s.task_state.as_deref() != Some("deleting")
     });
     let found: Vec<&ServerFacts> = facts.base.iter().chain(marked).collect();

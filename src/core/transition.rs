@@ -284,11 +284,11 @@ impl StageName {
             S::Restoring => &[],
             S::TakingVip => &[],
             // One that HAProxy does not list needs no drain, and one that is gone no deletion either.
-            S::Settling => &[S::Draining, S::Recounting, S::Releasing],
+            S::Settling => &[S::Draining, S::Recounting, S::Releasing, S::Listing],
             // A HAProxy that died before it was told is asked again for old workers.
-            S::Draining => &[S::Emptying, S::Restoring, S::Settling],
-            S::Emptying => &[S::Unlisting, S::Restoring],
-            // From here a handover that is called off needs the whole way in again.
+            S::Draining => &[S::Emptying, S::Restoring, S::Settling, S::Listing],
+            S::Emptying => &[S::Unlisting, S::Restoring, S::Listing],
+            // From here a handover that is called off needs the whole way in again; a roll-back does from its beginning.
             S::Unlisting => &[S::Recounting, S::Listing],
             // The operator's own VM is not deleted when it fails.
             S::Recounting => &[S::Stopping, S::Deleting, S::Releasing, S::Listing],

@@ -210,7 +210,7 @@ impl Machine {
         let name = transition.kind.name();
         match (&transition.kind, &transition.stage) {
             (Kind::ScaleOut { .. }, _) => {}
-            (Kind::Handover, stage) if super::leave::can_be_called_off(stage) => {}
+            (Kind::Handover, stage) if super::call_off::can_be_called_off(stage) => {}
             (Kind::Handover, _) => {
                 return Err("the DELETE was sent: the handover cannot be called off any more".to_owned());
             }

@@ -136,7 +136,7 @@ impl Machine {
         let (up, min_up, high) = (self.view.runs.up, self.settings.policy.min_up, self.settings.policy.high);
         let said = format!("{value:.1}% is at or above {high} ({up} of {min_up} votes)");
         if let Some(transition) = &mut self.state.transition {
-            let can = super::leave::can_be_called_off(&transition.stage);
+            let can = super::call_off::can_be_called_off(&transition.stage);
             // A DELETE on its way may be refused: then it is not too late.
             if transition.kind == Kind::Handover
                 && (can || matches!(transition.stage, Stage::Deleting { .. }))

@@ -88,6 +88,13 @@ fn growth(transition: Option<&Transition>) -> Option<Began> {
     }
 }
 
+fn is_ours(vm: &Vm, settings: &Settings) -> bool {
+    match &vm.facts.mark {
+        Some(mark) => mark.pool == settings.pool,
+        None => vm.facts.name == settings.base,
+    }
+}
+
 impl Laws {
     pub(crate) fn broken(&mut self, now: Timestamp, law: &'static str, how: String) {
         self.broken.push(Broken { at: now.since(DAWN), law, how });
@@ -281,7 +288,22 @@ impl Laws {
                 if !on_disk.is_some_and(sent) {
                     self.broken(now, "law 8", "a deletion goes out before that is on disk".into());
                 }
-                if transition.kind != Kind::Handover || self.deleted.contains(id) || self.sent.contains(id) {
+                // A call that was answered with an error is made again, and what was sent cannot be taken back.
+                if self.deleted.contains(id) || self.sent.contains(id) {
+                    return;
+                }
+                let lately = |at: Timestamp| now.since(at).as_secs() < 5;
+                let recent = |vm: &Vm| vm.answered_at.is_some_and(lately);
+                let serves = |vm: &&Vm| {
+                    vm.runs && recent(vm) && vm.carried_at.is_some_and(|at| now.since(at).as_secs() < 60)
+                };
+                let is_another = |vm: &Vm| vm.facts.id != *id && is_ours(vm, settings) && recent(vm);
+                // One that somebody deleted a moment ago is not missed yet.
+                let another = world.vms.values().any(is_another) || world.left().any(lately);
+                if world.vms.get(id).filter(serves).is_some() && !another {
+                    self.broken(now, "law 5", format!("{id} is deleted, and nobody else serves"));
+                }
+                if transition.kind != Kind::Handover {
                     return;
                 }
                 // The vote of the moment in which it began was there before it.
@@ -341,7 +363,9 @@ impl Laws {
                 }
                 let healthy =
                     |s: &LbServer| carries(s) && world.answered_at(s.address.ip()).is_some_and(lately);
-                if carried && vm.is_some_and(recent) && !model.servers.iter().any(healthy) {
+                // One that answers again serves nobody before HAProxy has noticed.
+                let serves = carried && live.is_some_and(|s| s.up) && vm.is_some_and(recent);
+                if serves && !model.servers.iter().any(healthy) {
                     self.broken(now, "law 5", format!("{name} is drained, and nobody else serves"));
                 }
             }
@@ -358,10 +382,7 @@ impl Laws {
     /// Before an effect acts on the world.
     pub(crate) fn acts(&mut self, world: &World, effect: &Effect, settings: &Settings) {
         let now = world.now;
-        let ours = |vm: &Vm| match &vm.facts.mark {
-            Some(mark) => mark.pool == settings.pool,
-            None => vm.facts.name == settings.base,
-        };
+        let ours = |vm: &Vm| is_ours(vm, settings);
         match effect {
             Effect::Stop(id) | Effect::Start(id) | Effect::Delete(id) | Effect::Snapshot(id)
                 if world.vms.get(id).is_some_and(|vm| !ours(vm)) =>
@@ -389,15 +410,7 @@ impl Laws {
                 if vm.runs && workers > 0 {
                     self.broken(now, "law 1", format!("{id} is deleted while {workers} worker(s) use it"));
                 }
-                // A call that was answered with an error is made again, and what was sent cannot be taken back.
-                let first = self.deleted.insert(*id);
-                let recent = |vm: &Vm| vm.answered_at.is_some_and(|at| now.since(at).as_secs() < 5);
-                let served =
-                    vm.runs && recent(vm) && vm.carried_at.is_some_and(|at| now.since(at).as_secs() < 60);
-                let another = world.vms.values().any(|o| o.facts.id != *id && ours(o) && recent(o));
-                if first && served && !another {
-                    self.broken(now, "law 5", format!("{id} is deleted, and nobody else serves"));
-                }
+                self.deleted.insert(*id);
                 // An operator's abort is no failure; nor is what nobody asked for.
                 if vm.facts.status == ServerStatus::Error
                     && vm.answered_at.is_none()

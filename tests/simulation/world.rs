@@ -202,6 +202,11 @@ impl World {
         self.vm_at(ip).map_or_else(|| self.left.get(&ip).copied(), |vm| vm.answered_at)
     }
 
+    /// When those that are gone answered last.
+    pub(crate) fn left(&self) -> impl Iterator<Item = Timestamp> {
+        self.left.values().copied()
+    }
+
     /// Until when clients stay on the worker that a reload leaves behind. Nobody is connected to one that the service address did not
     /// lead to.
     pub(crate) fn idle_until(&mut self) -> Timestamp {

@@ -1,9 +1,9 @@
 //! Members that are lost, and those that only seemed to be.
 
 use lbsidecar::core::{
-    cloud::{Mark, ServerFacts, ServerStatus},
+    cloud::{FailureKind, Mark, ServerFacts, ServerStatus},
     condition::Phase,
-    event::{Effect, Event, Outcome, Request},
+    event::{Command, Effect, Event, Outcome, Request},
     ids::{IntentId, ServerId},
     lb::LbMode,
     machine::Machine,
@@ -202,5 +202,90 @@ fn a_left_over_that_failed_is_a_failed_creation() {
         world.until("deleted", 120, |w| w.cloud[&id].status == ServerStatus::Deleted);
         world.until("ended", 10, |w| w.machine.state.transition.is_none());
         assert_eq!(world.machine.state.breaker.failures, failures, "{status:?}");
+    }
+}
+
+#[test]
+fn a_clone_that_was_given_up_stays_when_nobody_else_serves() {
+    for stage in [StageName::Settling, StageName::Emptying, StageName::Deleting] {
+        let mut world = World::new();
+        world.load(90.0);
+        world.until("ramping", 200, |w| {
+            let transition = w.machine.state.transition.as_ref();
+            transition.is_some_and(|t| t.stage.name() == StageName::Ramping) && w.lb.servers.len() == 2
+        });
+        let ids: Vec<ServerId> = world.machine.state.members.iter().map(|m| m.id).collect();
+        world.kept = stage == StageName::Settling;
+        world.sessions = u64::from(stage == StageName::Emptying);
+        world.undeleted = Some(FailureKind::Conflict);
+        world.down = vec![ids[1]];
+        world.until("given up", 60, |w| {
+            let transition = w.machine.state.transition.as_ref();
+            transition.is_some_and(|t| matches!(t.kind, Kind::RollBack { .. }) && t.stage.name() == stage)
+        });
+        world.down = vec![ids[0]];
+        world.until("it serves", 60, |w| {
+            w.machine.state.transition.is_none()
+                && w.lb
+                    .servers
+                    .iter()
+                    .any(|s| s.name.as_str().ends_with(&ids[1].short()) && s.weight.get() == 100)
+        });
+        (world.kept, world.sessions, world.undeleted, world.down) = (false, 0, None, Vec::new());
+        world.load(40.0);
+        for _ in 0..200 {
+            world.step();
+        }
+        assert_eq!((world.phase(), world.names().len()), (Phase::Balanced, 2), "in stage {stage}");
+        assert_ne!(world.cloud[&ids[1]].status, ServerStatus::Deleted);
+    }
+}
+
+#[test]
+fn a_clone_that_never_answered_is_deleted_also_when_nobody_else_serves() {
+    let mut world = World::by(recreate());
+    world.until("adopted and written down", 60, |w| w.machine.state.blueprint.is_some());
+    world.load(90.0);
+    world.until("proving", 200, |w| {
+        let transition = w.machine.state.transition.as_ref();
+        transition.is_some_and(|t| t.stage.name() == StageName::Addressing)
+    });
+    let ids: Vec<ServerId> = world.machine.state.members.iter().map(|m| m.id).collect();
+    (world.down, world.undeleted) = (vec![ids[1]], Some(FailureKind::Conflict));
+    world.until("given up", 120, |w| {
+        let transition = w.machine.state.transition.as_ref();
+        transition.is_some_and(|t| t.stage.name() == StageName::Deleting)
+    });
+    lose(&mut world, ids[0], ServerStatus::Deleted);
+    for _ in 0..40 {
+        world.step();
+    }
+    world.undeleted = None;
+    world.until("another one is made", 300, |w| {
+        w.phase() == Phase::Single && w.names() == ["vm-test-clone-2"]
+    });
+}
+
+#[test]
+fn what_was_seen_before_a_reload_removes_nobody() {
+    for (generation, removed) in [(1, true), (2, false)] {
+        let mut world = World::pair(recreate());
+        world.load(40.0);
+        world.say(Command::Hold { why: "a look at both".into() }).unwrap();
+        for id in world.machine.state.members.iter().map(|m| m.id).collect::<Vec<_>>() {
+            lose(&mut world, id, ServerStatus::Error);
+        }
+        for _ in 0..100 {
+            world.step();
+        }
+        (world.machine.state.hold, world.machine.view.applied) = (None, None);
+        let asked = world.machine.step(world.now, Event::Tick);
+        let outcome = Outcome::Applied { generation };
+        let _ = world.machine.step(world.now, Event::Done { ticket: asked[0].ticket, outcome });
+        assert_eq!(
+            world.machine.state.transition.is_some(),
+            removed,
+            "generation {generation} ran before: 1"
+        );
     }
 }

@@ -185,19 +185,26 @@ fn a_lost_base_leaves_the_pool_and_the_clone_is_promoted() {
 
 #[test]
 fn when_all_are_lost_the_last_configuration_stays_and_a_person_is_called() {
-    let mut world = World::pair(settings());
-    let before = world.lb.clone();
-    world.down = world.cloud.keys().copied().collect();
-    for facts in world.cloud.values_mut() {
-        facts.status = ServerStatus::Deleted;
-    }
-    for _ in 0..1200 {
-        world.step();
-    }
-    assert_eq!((world.phase(), &world.lb), (Phase::Degraded, &before));
-    let alarm = world.machine.alarms(world.now).remove(0);
-    for part in ["vm-test is lost: Nova says that it is gone", "503", "policy.lost_primary"] {
-        assert!(alarm.contains(part), "{alarm}");
+    // What is gone cannot be copied any more, whatever the policy says by then.
+    for (status, how, next) in [
+        (ServerStatus::Error, "Nova says ERROR", "policy.lost_primary"),
+        (ServerStatus::Deleted, "Nova says that it is gone", "make the VM anew"),
+    ] {
+        let mut world = World::pair(settings());
+        let before = world.lb.clone();
+        world.down = world.cloud.keys().copied().collect();
+        for facts in world.cloud.values_mut() {
+            facts.status = status;
+        }
+        for _ in 0..1200 {
+            world.step();
+        }
+        assert_eq!((world.phase(), &world.lb), (Phase::Degraded, &before));
+        let alarm = world.machine.alarms(world.now).remove(0);
+        for part in [&format!("vm-test is lost: {how}"), "503", next] {
+            assert!(alarm.contains(part), "{alarm}");
+        }
+        assert_eq!(alarm.contains("policy.lost_primary"), status == ServerStatus::Error, "{alarm}");
     }
 }
 

@@ -3,7 +3,8 @@
 use lbsidecar::core::{
     cloud::ServerStatus,
     condition::Phase,
-    event::Command,
+    event::{Command, VipSeen},
+    lb::LbAdmin,
     machine::Machine,
     recover::{Facts, recover},
     state::State,
@@ -88,4 +89,29 @@ fn one_that_failed_since_an_older_state_was_written_is_proven_again() {
     }
     world.down.clear();
     world.until("scaled out", 100, |w| w.phase() == Phase::Balanced);
+}
+
+#[test]
+fn without_a_state_whom_haproxy_lists_is_a_member_whatever_nova_says() {
+    let mut world = World::pair(settings());
+    world.load(10.0);
+    world.until("handed over", 400, |w| w.phase() == Phase::Single);
+    let clone = world.machine.state.members[0].id;
+    world.load(40.0);
+    world.cloud.get_mut(&clone).unwrap().status = ServerStatus::Error;
+    let mut lb = world.seen();
+    for server in lb.servers.values_mut() {
+        // By somebody's hand.
+        server.admin = LbAdmin::Maint;
+    }
+    let servers = world.cloud.values().filter(|facts| facts.mark.is_some()).cloned().collect();
+    let facts = Facts { servers, lb: Some(lb), vip: Some(VipSeen::Ours), ..Facts::default() };
+    let state = recover(None, &facts, &settings(), world.now);
+    world.machine = Machine::new(state, settings(), world.now);
+    (world.inbox, world.log) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        world.step();
+    }
+    assert_eq!((world.phase(), world.names()), (Phase::Single, vec!["vm-test-clone"]));
+    assert!(!world.log.iter().any(|effect| effect == "delete"), "{:?}", world.log);
 }
