@@ -14,12 +14,11 @@ memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
 mkdir -p "$RIG_CACHE"
 disk=$(df --output=avail -BM "$RIG_CACHE" | tail -n 1 | tr -dc 0-9)
 [ "$disk" -ge 3000 ] || no "it needs 3000 MiB of disk below $RIG_CACHE, and $disk MiB are left"
-# The same as the rig does, small: namespaces, a layer over /var, links between network namespaces, a tunnel.
+# The same as the rig does, small: namespaces, a layer over /var on that disk, links between network namespaces, a tunnel.
 probe=$(mktemp -d "$RIG_CACHE/probe.XXXXXX")
 trap 'rm -rf "$probe"' EXIT
 unshare --net --mount --pid --uts --ipc --fork --kill-child --mount-proc bash -euc '
     mount --make-rprivate /
-    mount -t tmpfs rig "$1"
     mkdir "$1/upper" "$1/work"
     mount -t overlay -o "lowerdir=/var,upperdir=$1/upper,workdir=$1/work,index=off,xino=off" rig /var
     mount -t tmpfs rig /run
