@@ -87,6 +87,12 @@ impl Machine {
         }
         let Some(id) = transition.server else { return false };
         self.state.note(now, "called off", why);
+        let clone = self.state.member(id).filter(|_| matches!(transition.kind, Kind::RollBack { .. }));
+        let back = match clone.and_then(|m| Some((m.mark.as_ref()?, m.name.clone()))) {
+            // The scale-out goes on, and may still fail as one.
+            Some((mark, name)) => Kind::ScaleOut { intent: mark.intent, name, generation: mark.generation },
+            None => Kind::Rejoin { why: why.into() },
+        };
         let set_kind = |kind: Kind, state: &mut State| {
             if let Some(transition) = &mut state.transition {
                 transition.kind = kind;
@@ -108,12 +114,12 @@ impl Machine {
                 self.enter(now, Stage::Restoring, why);
             }
             Undo::List => {
-                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
+                set_kind(back, &mut self.state);
                 self.place(id, Place::Listed { weight: Weight::ZERO });
                 self.enter(now, Stage::Listing, why);
             }
             Undo::Start => {
-                set_kind(Kind::Rejoin { why: why.into() }, &mut self.state);
+                set_kind(back, &mut self.state);
                 self.enter(now, Stage::Starting, why);
             }
         }

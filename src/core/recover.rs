@@ -62,10 +62,18 @@ fn look_first(state: &mut State, now: Timestamp) {
     }
 }
 
-/// One on its way in that HAProxy sends nothing has failed since, whatever it had before.
+/// One on its way in that HAProxy sends nothing has failed since, whatever it had before; and one that HAProxy does not list is proven
+/// like a new one.
 fn prove_again(state: &mut State, lb: Option<&LbSeen>, now: Timestamp) {
+    let Some(lb) = lb else { return };
+    if state.transition.is_none() {
+        let listed = |m: &Member| lb.servers.get(&m.backend_name()).is_some_and(|server| server.listed);
+        for member in state.members.iter_mut().filter(|m| !listed(m)) {
+            (member.place, member.serving_since) = (Place::Unlisted, None);
+        }
+    }
     let ramping = state.transition.as_mut().filter(|t| matches!(t.stage, Stage::Ramping { .. }));
-    let Some((transition, lb)) = ramping.zip(lb) else { return };
+    let Some(transition) = ramping else { return };
     let Some(member) = state.members.iter_mut().find(|m| Some(m.id) == transition.server) else { return };
     if lb.servers.get(&member.backend_name()).is_none_or(|server| server.weight == 0) {
         (member.place, member.serving_since) = (Place::Listed { weight: Weight::ZERO }, None);

@@ -150,8 +150,15 @@ impl Laws {
     pub(crate) fn restarted(&mut self, now: Timestamp, machine: &Machine) {
         self.was = growth(machine.state.transition.as_ref());
         self.aborted = false;
-        // Who serves by now is known from here on, not from the first step.
-        self.membership(now, &machine.state);
+        // Who serves by now is known from here on, not from the first step; that nobody does yet is no change.
+        if machine.state.serving().next().is_some() {
+            self.membership(now, &machine.state);
+        } else {
+            self.members.clear();
+        }
+        // What may have gone out in a former life cannot be taken back.
+        let moving = machine.state.transition.as_ref().filter(|t| t.stage == Stage::Deleting { sent: true });
+        self.sent.extend(moving.and_then(|t| t.server));
         self.unknown_at.extend(machine.state.members.iter().map(|m| (m.id, now)));
     }
 

@@ -231,6 +231,8 @@ fn a_clone_that_was_given_up_stays_when_nobody_else_serves() {
                     .iter()
                     .any(|s| s.name.as_str().ends_with(&ids[1].short()) && s.weight.get() == 100)
         });
+        let last = world.machine.state.history.back().map(|entry| entry.what.clone());
+        assert_eq!(last.as_deref(), Some("scaled out"), "it came to something after all");
         (world.kept, world.sessions, world.undeleted, world.down) = (false, 0, None, Vec::new());
         world.load(40.0);
         for _ in 0..200 {

@@ -115,3 +115,19 @@ fn without_a_state_whom_haproxy_lists_is_a_member_whatever_nova_says() {
     assert_eq!((world.phase(), world.names()), (Phase::Single, vec!["vm-test-clone"]));
     assert!(!world.log.iter().any(|effect| effect == "delete"), "{:?}", world.log);
 }
+
+#[test]
+fn whom_an_older_state_has_serving_and_haproxy_does_not_list_is_proven_again() {
+    let mut world = World::new();
+    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+    let older = world.machine.state.clone();
+    // Forced to be empty since.
+    world.lb.servers.clear();
+    let facts = Facts { older: true, lb: Some(world.seen()), ..Facts::default() };
+    let state = recover(Some(older), &facts, &settings(), world.now);
+    world.machine = Machine::new(state, settings(), world.now);
+    world.inbox.clear();
+    world.until("listed", 20, |w| !w.lb.servers.is_empty());
+    assert_eq!(world.lb.servers[0].weight, Weight::ZERO);
+    world.until("it serves", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+}
