@@ -191,6 +191,9 @@ impl Machine {
                 | Kind::Evict { .. },
                 Loss::Gone | Loss::Failed(_) | Loss::Off,
             ) => {
+                if matches!(transition.kind, Kind::ScaleOut { .. }) {
+                    self.creation_failed(now, &why);
+                }
                 self.place(id, Place::Unlisted);
                 self.end(now, "not brought back", why, true);
             }

@@ -291,3 +291,25 @@ fn what_was_seen_before_a_reload_removes_nobody() {
         );
     }
 }
+
+#[test]
+fn a_clone_that_fails_while_nothing_else_is_listed_is_a_failed_creation() {
+    let mut world = World::by(recreate());
+    world.until("adopted and written down", 60, |w| w.machine.state.blueprint.is_some());
+    // As after a base that could not be brought back: in the pool, and not in HAProxy.
+    let base = &mut world.machine.state.members[0];
+    (base.place, base.serving_since) = (Place::Unlisted, None);
+    let base = base.id;
+    lose(&mut world, base, ServerStatus::Error);
+    world.until("another one is listed", 100, |w| {
+        w.machine.state.members.len() == 2
+            && w.lb.servers.iter().all(|s| !s.name.as_str().ends_with(&base.short()))
+    });
+    let clone = world.machine.state.members[1].id;
+    lose(&mut world, clone, ServerStatus::Error);
+    world.until("given up", 100, |w| w.machine.state.transition.is_none());
+    assert_eq!(world.machine.state.breaker.failures, 1);
+    world.until("one that works is made", 200, |w| {
+        w.phase() == Phase::Single && w.names().contains(&"vm-test-clone-2")
+    });
+}
