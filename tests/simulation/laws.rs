@@ -173,7 +173,9 @@ impl Laws {
             self.broken(now, "law 14", "something was decided without a reason".into());
         }
         let is = growth(state.transition.as_ref());
-        let began = if is == self.was { None } else { is };
+        // One that has a VM goes on, since its roll-back was called off.
+        let goes_on = is == Some(Began::ScaleOut) && state.moving().is_some();
+        let began = if is == self.was || goes_on { None } else { is };
         self.was = is;
         if let Some(began) = began {
             self.aborted = false;
