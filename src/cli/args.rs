@@ -58,7 +58,7 @@ pub(super) enum Command {
     Handover,
     /// Call off what is under way; a handover can be called off until the DELETE is sent
     Abort,
-    /// Change nothing until `resume`; traffic goes on
+    /// Begin nothing new until `resume`; what is under way is finished, traffic goes on
     Hold {
         /// Why; `status` shows it
         why: Vec<String>,

@@ -45,7 +45,7 @@ pub(super) fn run(places: &PlaceFlags, args: &CleanupArgs) -> Result<Exit, Failu
     let store = if config.places.state_dir.exists() {
         let refused = |error: crate::store::StoreError| {
             let why = format!(
-                "failed to {error}; nothing was removed: stop the pool's daemon first (`systemctl stop lbsidecar`, or Ctrl-C where it runs)"
+                "failed to {error}; nothing was removed: stop the pool's daemon first (`systemctl stop lbsidecar@{pool}`, or Ctrl-C where it runs)"
             );
             Failure::new(error.exit(), why)
         };
@@ -115,7 +115,7 @@ async fn cleanup(config: &Config, args: &CleanupArgs, store: Option<Store<State>
     out::data(&format!("Removed: {}.\n", removed.gone.len()))?;
     if let Some(pid) = haproxy(config) {
         out::talk(&format!(
-            "the pool's HAProxy (process {pid}) still runs, with nothing behind it: `kill {pid}` ends it"
+            "the pool's HAProxy (process {pid}) still runs, with nothing behind it: `systemctl stop lbsidecar-haproxy@{pool}`, or `kill {pid}` where no unit runs it, ends it"
         ));
     }
     Ok(Exit::Ok)

@@ -39,13 +39,13 @@ What a later layer says stands:
 4. environment variables;
 5. flags.
 
-All mistakes are told at once, each with its place, and before anything is touched. A key that does not exist is a mistake. `lbsidecar check` shows
+All mistakes are told at once, each with its place, and before anything is touched. A key that does not exist is a mistake. `lbsidecar config` shows
 every value and where it comes from.
 
 Durations have a unit: `\"500ms\"`, `\"5s\"`, `\"1m 30s\"`, `\"2h\"`; only the flags `--sample` and `--interval` take a bare number, of seconds. Percentages are numbers
 from 0 to 100. Lists are arrays in TOML and separated by commas in variables. Relative paths start at the working directory.
 
-Keys marked *live* are taken over on SIGHUP (`systemctl reload lbsidecar`); a change of any other key is named in the log and waits for the next start.
+Keys marked *live* are taken over on SIGHUP (`systemctl reload lbsidecar@POOL`); a change of any other key is named in the log and waits for the next start.
 Restarting the daemon never touches traffic.
 
 ";

@@ -104,6 +104,16 @@ impl Machine {
                     "the service address is not with us but {place}; `lbsidecar resume` after moving it back"
                 ));
             }
+            if self.view.vip == Some(VipSeen::Free)
+                && self.state.vip_taken
+                && self.state.hold.is_some()
+                && self.state.transition.is_none()
+            {
+                alarms.push(
+                    "the service address leads to nobody, and is not taken back on hold: `lbsidecar resume`"
+                        .to_owned(),
+                );
+            }
             if let Some(why) = &self.view.repair_failed {
                 alarms.push(format!("the service address cannot be taken: {why}"));
             }

@@ -140,7 +140,7 @@ impl Machine {
                 self.state.note(now, "hold", why.clone());
                 Ok(match &self.state.transition {
                     Some(t) => format!("on hold; the {} under way is finished first", t.kind.name()),
-                    None => "on hold: nothing will be changed".to_owned(),
+                    None => "on hold: nothing new is begun".to_owned(),
                 })
             }
             Command::Resume => {
@@ -208,9 +208,13 @@ impl Machine {
             return Err("nothing is under way".to_owned());
         };
         let name = transition.kind.name();
+        let policy = &self.settings.policy;
+        // Else the same votes would begin it anew at once.
         match (&transition.kind, &transition.stage) {
-            (Kind::ScaleOut { .. }, _) => {}
-            (Kind::Handover, stage) if super::call_off::can_be_called_off(stage) => {}
+            (Kind::ScaleOut { .. }, _) => self.state.no_scale_out_before = now.plus(policy.cooldown_up),
+            (Kind::Handover, stage) if super::call_off::can_be_called_off(stage) => {
+                self.state.no_handover_before = now.plus(policy.cooldown_down);
+            }
             (Kind::Handover, _) => {
                 return Err("the DELETE was sent: the handover cannot be called off any more".to_owned());
             }
@@ -220,6 +224,8 @@ impl Machine {
         }
         transition.cancel = Some("the operator called it off".to_owned());
         self.state.note(now, "abort", format!("the {name} shall be called off"));
-        Ok(format!("calling the {name} off"))
+        Ok(format!(
+            "calling the {name} off; `lbsidecar hold` keeps the next one from beginning after the cooldown"
+        ))
     }
 }

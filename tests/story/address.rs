@@ -73,3 +73,19 @@ fn an_address_that_nobody_has_is_taken_back_also_while_a_drain_waits() {
     world.until("handed over", 60, |w| w.phase() == Phase::Single);
     assert_eq!(world.log.iter().filter(|effect| *effect == "take-vip").count(), 2, "once at adoption");
 }
+
+#[test]
+fn an_address_that_nobody_has_is_an_alarm_on_hold() {
+    let mut world = World::pair(settings());
+    world.load(40.0);
+    world.say(Command::Hold { why: "maintenance".into() }).unwrap();
+    world.vip = VipSeen::Free;
+    let alarmed = |w: &World| w.machine.alarms(w.now).iter().any(|alarm| alarm.contains("leads to nobody"));
+    world.until("said", 10, alarmed);
+    for _ in 0..LONG {
+        world.step();
+        assert_eq!(world.vip, VipSeen::Free);
+    }
+    world.say(Command::Resume).unwrap();
+    world.until("taken back", 10, |w| w.vip == VipSeen::Ours && !alarmed(w));
+}

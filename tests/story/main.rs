@@ -109,6 +109,31 @@ fn the_operator_scales_out_hands_over_aborts_and_holds() {
 }
 
 #[test]
+fn what_the_operator_called_off_is_not_begun_anew_before_the_cooldown() {
+    let mut world = World::new();
+    let policy = settings().policy;
+    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+    world.load(90.0);
+    world.until("under way", 300, |w| w.machine.state.transition.is_some());
+    world.say(Command::Abort).unwrap();
+    let aborted = world.now;
+    world.until("called off", 60, |w| w.machine.state.transition.is_none());
+    world.until("begun anew", 300, |w| w.machine.state.transition.is_some());
+    assert!(world.now.since(aborted) >= policy.cooldown_up, "after {:?}", world.now.since(aborted));
+
+    world.until("scaled out", 200, |w| w.phase() == Phase::Balanced);
+    world.sessions = 1;
+    world.load(10.0);
+    let handing_over = |w: &World| w.phase() == Phase::HandingOver;
+    world.until("handing over", 400, handing_over);
+    world.say(Command::Abort).unwrap();
+    let aborted = world.now;
+    world.until("called off", 60, |w| w.phase() == Phase::Balanced);
+    world.until("handing over again", 400, handing_over);
+    assert!(world.now.since(aborted) >= policy.cooldown_down, "after {:?}", world.now.since(aborted));
+}
+
+#[test]
 fn a_handover_that_would_cause_the_next_scale_out_is_not_begun() {
     let mut settings = settings();
     settings.policy.low = Percent::try_new(40.0).unwrap();
