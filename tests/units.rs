@@ -96,6 +96,34 @@ fn a_line_that_systemd_does_not_understand_is_found() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("perhaps"), "{output:?}");
 }
 
+/// By default systemd gives a unit up after five starts within ten seconds, and with a service the unit that starts it.
+#[test]
+fn what_must_come_back_is_never_given_up() {
+    let mut coming_back = Vec::new();
+    for entry in fs::read_dir(systemd()).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let has = |key: &str| text.lines().any(|line| line.starts_with(key));
+        // The unit behind the socket does not come back by itself: there the limit ends the trouble with one that cannot start.
+        if has("Restart=") || has("[Path]") {
+            let of_unit =
+                text.split("\n[").find(|section| section.contains("[Unit]") || section.starts_with("Unit]"));
+            let unlimited = of_unit.unwrap().lines().any(|line| line == "StartLimitIntervalSec=0");
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(unlimited, "{name}");
+            coming_back.push(name);
+        }
+    }
+    coming_back.sort();
+    let expected = [
+        "lbsidecar-haproxy@.path",
+        "lbsidecar-haproxy@.service",
+        "lbsidecar-plug@.service",
+        "lbsidecar@.service",
+    ];
+    assert_eq!(coming_back, expected);
+}
+
 /// Tenths of the exposure level that systemd gives, from 0 (locked in) to 100 (may do anything).
 #[test]
 fn the_units_give_no_more_than_they_must() {
