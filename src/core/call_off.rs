@@ -27,6 +27,9 @@ impl Machine {
         if let Some(why) = self.without_address() {
             return Some(Doubt::CallOff(why));
         }
+        if let Some(why) = self.address_unknown() {
+            return Some(Doubt::Wait(why));
+        }
         let survivors: Vec<&Member> =
             self.state.serving().filter(|m| Some(m.id) != transition.server).collect();
         if survivors.is_empty() {

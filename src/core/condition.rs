@@ -114,9 +114,16 @@ impl Machine {
                         .to_owned(),
                 );
             }
-            if let Some(why) = &self.view.repair_failed {
-                alarms.push(format!("the service address cannot be taken: {why}"));
+            if let Some(since) = &self.view.vip_unknown
+                && old(since)
+                && let Some(VipSeen::Unknown(why)) = &self.view.vip
+            {
+                alarms.push(format!("it is not known where the service address is: {why}"));
             }
+        }
+        if let Some(why) = &self.view.repair_failed {
+            let what = if self.state.released { "given back" } else { "taken" };
+            alarms.push(format!("the service address cannot be {what}: {why}"));
         }
         if let Some((since, why)) = &self.view.cloud_missing
             && old(since)
@@ -143,6 +150,13 @@ impl Machine {
                 {
                     alarms.push(format!("the drain takes long ({} s): {}", age.as_secs(), transition.note));
                 }
+                Stage::Starting if age > settings.build_deadline => {
+                    alarms.push(format!(
+                        "Nova does not start a VM ({} s): {}",
+                        age.as_secs(),
+                        transition.note
+                    ));
+                }
                 Stage::Vanishing if age > settings.delete_deadline => {
                     alarms.push(format!("Nova does not finish the deletion ({} s)", age.as_secs()));
                 }
@@ -158,8 +172,12 @@ impl Machine {
     /// Members that do not answer, and what comes of that.
     fn unhealthy(&self, now: Timestamp, alarms: &mut Vec<String>) {
         let moving = self.state.moving();
-        let members = || self.state.members.iter().filter(|m| m.is_serving() || Some(m.id) != moving);
-        let down: Vec<&Member> = members().filter(|m| self.view.is_down(&m.backend_name())).collect();
+        let nobody = self.state.serving().next().is_none();
+        let members =
+            || self.state.members.iter().filter(|m| nobody || m.is_serving() || Some(m.id) != moving);
+        // Who is still being proven serves nobody.
+        let down: Vec<&Member> =
+            members().filter(|m| nobody || self.view.is_down(&m.backend_name())).collect();
         if down.is_empty() {
             return;
         }

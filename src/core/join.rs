@@ -84,7 +84,7 @@ impl Machine {
                 Turn::Do(Effect::TakeVip { members: self.state.addresses() }, Purpose::Stage)
             }
             (Stage::Building, Some(id)) => self.building(now, transition, id),
-            (Stage::Starting, Some(id)) => self.starting(now, id),
+            (Stage::Starting, Some(id)) => self.starting(now, transition, id),
             (Stage::Addressing, Some(id)) => Turn::Do(Effect::Address(id), Purpose::Stage),
             // Only reached when HAProxy has taken it in.
             (Stage::Listing, Some(_)) => {
@@ -279,7 +279,8 @@ impl Machine {
         }
     }
 
-    fn starting(&mut self, now: Timestamp, id: ServerId) -> Turn {
+    fn starting(&mut self, now: Timestamp, t: &Transition, id: ServerId) -> Turn {
+        let in_stage = now.since(t.stage_since);
         let facts = self.view.cloud.get(&id);
         let busy = facts.is_some_and(|f| f.task_state.is_some());
         match facts.map(|f| f.status) {
@@ -297,7 +298,25 @@ impl Machine {
                 self.end(now, "not brought back", "the VM is lost", false);
                 Turn::Again
             }
-            _ => self.waits_for("waiting for Nova to start it"),
+            _ if in_stage > self.settings.transition.build_deadline
+                && self.view.cloud_missing.is_none()
+                && self.others_carry(id) =>
+            {
+                // Whoever asks next is not kept waiting by it.
+                self.view.repair_not_before = now.plus(REJOIN_PAUSE);
+                self.end(
+                    now,
+                    "not brought back",
+                    format!("not started after {} s", in_stage.as_secs()),
+                    false,
+                );
+                Turn::Again
+            }
+            status => {
+                let status = status.map_or("not seen yet".to_owned(), |s| format!("{s:?}"));
+                let task = facts.and_then(|f| f.task_state.clone()).unwrap_or_default();
+                self.waits_for(format!("waiting for Nova to start it: {status} {task}").trim_end())
+            }
         }
     }
 

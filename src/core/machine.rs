@@ -92,10 +92,17 @@ impl Machine {
                 self.view.cloud_missing = Some((since, why));
             }
             Event::VipSeen(seen) => {
-                if seen == VipSeen::Ours {
+                let wanted = match seen {
+                    VipSeen::Ours => !self.state.released,
+                    VipSeen::Elsewhere(_) => self.state.released,
+                    VipSeen::Free | VipSeen::Unknown(_) => false,
+                };
+                if wanted {
                     // What was answered with an error may have been done.
                     self.view.repair_failed = None;
                 }
+                let since = self.view.vip_unknown.take().unwrap_or(now);
+                self.view.vip_unknown = matches!(seen, VipSeen::Unknown(_)).then_some(since);
                 self.view.vip = Some(seen);
             }
             Event::Done { ticket, outcome } => self.done(now, ticket, outcome),

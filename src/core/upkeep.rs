@@ -89,7 +89,8 @@ impl Machine {
         if !self.state.released || !self.state.vip_taken || now < self.view.repair_not_before {
             return None;
         }
-        let primary = self.state.serving().last()?;
+        let primary =
+            self.state.serving().filter(|m| self.answers(m)).last().or(self.state.serving().last())?;
         let silent = self.view.lb_missing.as_ref().is_some_and(|(since, _)| now.since(*since) >= SILENCE);
         let refused = self.view.apply_failed.as_ref().is_some_and(|(failures, _)| *failures >= REFUSALS);
         let ready = self.view.none_kept >= NONE_KEPT || silent || refused;

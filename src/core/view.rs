@@ -58,6 +58,8 @@ pub struct View {
     pub cloud_missing: Option<(Timestamp, String)>,
     /// Where the service address is.
     pub vip: Option<VipSeen>,
+    /// Since when that is not known.
+    pub vip_unknown: Option<Timestamp>,
     /// The one effect in flight, and what it is for.
     pub pending: Option<Pending>,
     /// The last ticket given out.

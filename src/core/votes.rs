@@ -91,6 +91,9 @@ impl Machine {
                 warming = Some(member.name.clone());
             }
         }
+        // Those of the others are of no interval: a member that never gets to serve must not gather them.
+        let serving = |id: &ServerId| self.state.member(*id).is_some_and(Member::is_serving);
+        self.view.samplers.iter_mut().filter(|(id, _)| !serving(id)).for_each(|(_, s)| s.forget());
         let value = mean(&readings);
         let low = readings.iter().all(|(_, r)| r.value.is_some_and(|v| v <= policy.low.get()));
         let (vote, mut reason) = if readings.is_empty() {
@@ -239,7 +242,7 @@ impl Machine {
         if let Some(why) = self.change_barred() {
             return Some(why);
         }
-        if let Some(why) = self.without_address() {
+        if let Some(why) = self.without_address().or(self.address_unknown()) {
             return Some(why);
         }
         let base = self.state.base()?;
@@ -309,6 +312,16 @@ impl Machine {
         match &self.view.vip {
             Some(VipSeen::Elsewhere(place)) => {
                 Some(format!("the service address is not with us but {place}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// It is not known where the service address is: perhaps with the base, whom clients then need.
+    pub(super) fn address_unknown(&self) -> Option<String> {
+        match &self.view.vip {
+            Some(VipSeen::Unknown(why)) => {
+                Some(format!("it is not known where the service address is: {why}"))
             }
             _ => None,
         }

@@ -89,3 +89,29 @@ fn an_address_that_nobody_has_is_an_alarm_on_hold() {
     world.say(Command::Resume).unwrap();
     world.until("taken back", 10, |w| w.vip == VipSeen::Ours && !alarmed(w));
 }
+
+#[test]
+fn while_it_is_not_known_where_the_address_is_nothing_shrinks() {
+    let unknown = || VipSeen::Unknown("Neutron does not answer".into());
+    let mut world = World::pair(settings());
+    world.load(10.0);
+    world.vip = unknown();
+    let said = |w: &World| w.machine.alarms(w.now).iter().any(|alarm| alarm.contains("is not known where"));
+    world.until("said", 20, said);
+    for _ in 0..LONG {
+        world.step();
+        assert_eq!(world.machine.state.transition, None);
+    }
+    assert!(world.say(Command::Handover).unwrap_err().contains("not known where the service address is"));
+
+    (world.vip, world.sessions) = (VipSeen::Ours, 1);
+    world.until("draining", 300, |w| w.lb.servers.iter().any(|s| s.mode == LbMode::Drain));
+    assert!(!said(&world));
+    (world.vip, world.sessions) = (unknown(), 0);
+    for _ in 0..LONG {
+        world.step();
+    }
+    assert!(!world.log.iter().any(|effect| effect == "stop" || effect == "delete"), "{:?}", world.log);
+    world.vip = VipSeen::Ours;
+    world.until("handed over", 60, |w| w.phase() == Phase::Single);
+}

@@ -313,3 +313,57 @@ fn a_clone_that_fails_while_nothing_else_is_listed_is_a_failed_creation() {
         w.phase() == Phase::Single && w.names().contains(&"vm-test-clone-2")
     });
 }
+
+#[test]
+fn one_that_nova_never_starts_again_holds_nothing_up() {
+    let mut world = World::pair(settings());
+    (world.undeleted, world.unstarted) = (Some(FailureKind::Conflict), true);
+    world.load(10.0);
+    world.until("refused", 400, |w| w.log.iter().any(|effect| effect == "delete"));
+    world.load(90.0);
+    let starting = |w: &World| {
+        w.machine.state.transition.as_ref().is_some_and(|t| t.stage.name() == StageName::Starting)
+    };
+    world.until("called off", 60, starting);
+    let deadline = settings().transition.build_deadline;
+    world.until("given up", deadline.as_secs() + 30, |w| w.machine.state.transition.is_none());
+    let last = world.machine.state.history.back().unwrap();
+    assert_eq!(last.what, "not brought back");
+    assert!(last.why.contains("not started after"), "{}", last.why);
+    world.say(Command::Release).unwrap();
+}
+
+#[test]
+fn one_that_nova_never_starts_is_an_alarm_when_nobody_else_serves() {
+    let mut world = World::by(recreate());
+    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+    let base = world.machine.state.members[0].id;
+    lose(&mut world, base, ServerStatus::Shutoff);
+    world.unstarted = true;
+    let said = |w: &World| w.machine.alarms(w.now).iter().any(|a| a.contains("Nova does not start a VM"));
+    world.until("said", settings().transition.build_deadline.as_secs() + 120, said);
+    // It runs in the end.
+    (world.unstarted, world.down) = (false, Vec::new());
+    let facts = world.cloud.get_mut(&base).unwrap();
+    (facts.status, facts.task_state) = (ServerStatus::Active, None);
+    world.until("serving", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+}
+
+#[test]
+fn one_that_was_started_and_does_not_answer_is_an_alarm_for_as_long() {
+    let mut world = World::by(recreate());
+    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
+    let base = world.machine.state.members[0].id;
+    lose(&mut world, base, ServerStatus::Shutoff);
+    world.until("started", 60, |w| w.cloud[&base].status == ServerStatus::Active);
+    for _ in 0..2000 {
+        world.step();
+        let alarms = world.machine.alarms(world.now);
+        assert!(alarms.iter().any(|alarm| alarm.contains("no member is healthy")), "{alarms:?}");
+        assert_eq!(world.phase(), Phase::Degraded);
+    }
+    let policy = settings().policy;
+    let sampler = world.machine.view.samplers.get_mut(&base).unwrap();
+    let samples = sampler.vote(policy.metric, policy.signal).samples;
+    assert!(samples <= 10, "{samples} samples of one that does not vote");
+}

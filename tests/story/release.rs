@@ -88,3 +88,29 @@ fn resume_calls_a_release_off_that_still_waits() {
     assert_eq!(world.vip, VipSeen::Ours);
     assert!(!world.log.iter().any(|effect| effect == "give-vip"));
 }
+
+#[test]
+fn the_address_goes_to_a_member_that_answers() {
+    let mut world = World::pair(settings());
+    let (base, clone) = (world.machine.state.members[0].id, world.machine.state.members[1].id);
+    // On hold nobody takes it out.
+    world.say(Command::Hold { why: "maintenance".into() }).unwrap();
+    world.down = vec![clone];
+    for _ in 0..40 {
+        world.step();
+    }
+    world.say(Command::Release).unwrap();
+    world.until("released", 30, gone);
+    assert_eq!(world.vip, VipSeen::Elsewhere(format!("on {base}")));
+}
+
+#[test]
+fn a_release_that_fails_is_an_alarm() {
+    let mut world = World::pair(settings());
+    world.unanswered = true;
+    world.say(Command::Release).unwrap();
+    let alarmed = |w: &World| w.machine.alarms(w.now).iter().any(|a| a.contains("cannot be given back"));
+    world.until("said", 30, alarmed);
+    world.unanswered = false;
+    world.until("released", 60, |w| gone(w) && !alarmed(w));
+}

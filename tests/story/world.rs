@@ -56,6 +56,8 @@ pub(crate) struct World {
     pub(crate) stuck: bool,
     /// Nova refuses a DELETE.
     pub(crate) undeleted: Option<FailureKind>,
+    /// Nova says that it starts a VM, and never does.
+    pub(crate) unstarted: bool,
 }
 
 impl World {
@@ -90,6 +92,7 @@ impl World {
             refuse: None,
             stuck: false,
             undeleted: None,
+            unstarted: false,
         }
     }
 
@@ -205,7 +208,12 @@ impl World {
                     Outcome::Done
                 }
                 Effect::Start(id) => {
-                    self.cloud.get_mut(&id).unwrap().status = ServerStatus::Active;
+                    let facts = self.cloud.get_mut(&id).unwrap();
+                    if self.unstarted {
+                        facts.task_state = Some("powering-on".into());
+                    } else {
+                        facts.status = ServerStatus::Active;
+                    }
                     Outcome::Done
                 }
                 Effect::Delete(_) if self.undeleted.is_some() => {
@@ -230,6 +238,9 @@ impl World {
                     } else {
                         Outcome::Done
                     }
+                }
+                Effect::GiveVip(_) if self.unanswered => {
+                    Outcome::Failed { kind: FailureKind::Transient, why: "answered 503".into() }
                 }
                 Effect::GiveVip(id) => {
                     self.vip = VipSeen::Elsewhere(format!("on {id}"));
