@@ -42,6 +42,9 @@ pub struct Server {
     pub(super) image: Value,
     pub(super) flavor: FlavorRef,
     created: jiff::Timestamp,
+    /// When its guest was first started; null until then. The outer `None`: the API does not show it to us.
+    #[serde(rename = "OS-SRV-USG:launched_at", default, deserialize_with = "shown")]
+    launched: Option<Option<String>>,
     /// Its addresses by network name, in the order of its network cards.
     #[serde(default)]
     pub addresses: Addresses,
@@ -146,6 +149,12 @@ impl Server {
     #[must_use]
     pub fn created(&self) -> Timestamp {
         Timestamp(u64::try_from(self.created.as_millisecond()).unwrap_or_default())
+    }
+
+    /// Whether it certainly never ran, so that nothing is lost with it: Nova says ERROR of VMs that run, too.
+    #[must_use]
+    pub fn never_ran(&self) -> bool {
+        self.launched == Some(None)
     }
 
     /// The address at which HAProxy reaches it; IPv4 before IPv6.

@@ -78,7 +78,7 @@ pub enum Action {
     DropRule(Role, Uuid),
     /// The key pair; first the key file, when there is none.
     CreateKeyPair,
-    /// A base of ours that Nova could not build.
+    /// A base of ours that Nova could not build, and that never ran.
     DropBase,
     /// The base.
     CreateBase,
@@ -365,7 +365,15 @@ impl Planner<'_> {
             ServerStatus::Build => self.make(Action::AwaitBase, format!("wait until server {name} is ACTIVE")),
             ServerStatus::Shutoff => self.mend(Action::StartBase, format!("start server {name}, which is off")),
             ServerStatus::Error if ours => {
-                let fault = base.fault.as_ref().map_or("no reason given", |fault| fault.message.as_str());
+                let fault = base.fault.as_ref().map_or("no reason given", |fault| fault.message.trim());
+                if !base.never_ran() {
+                    let id = base.id;
+                    return self.plan.obstacles.push(format!(
+                        "server {name} ({id}) is in ERROR and has run before, so it is not replaced ({fault}): bring it back with \
+                         `openstack server reboot --hard {id}`, or with `openstack server set --state active {id}` if its service \
+                         answers; if nothing on it is needed, `openstack server delete {id}` and provision again"
+                    ));
+                }
                 self.mend(Action::DropBase, format!("delete server {name}, which Nova could not build: {fault}"));
                 self.make(Action::CreateBase, format!("create server {name} anew and wait until it is ACTIVE"));
             }

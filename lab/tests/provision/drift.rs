@@ -1,6 +1,6 @@
 //! What somebody changed is mended and named; what was there before is used and not claimed.
 
-use lbsidecar::provision::look;
+use lbsidecar::provision::{Plan, look};
 use lbsidecar_lab::cloud::{Service, faults::What};
 use reqwest::Method;
 use serde_json::json;
@@ -125,6 +125,33 @@ async fn a_base_that_is_off_or_broken_is_brought_back() {
     assert_eq!(stage.steps().await, Vec::<String>::new());
     let servers = stage.cloud.servers_named("vm-test").await.unwrap();
     assert_eq!(servers.len(), 1);
+}
+
+/// Nova says ERROR of VMs that run, too: after a reboot or a migration that failed, or because somebody set it.
+#[tokio::test]
+async fn a_base_in_error_that_has_run_is_never_deleted() {
+    let stage = Stage::new().await;
+    let base = stage.provision().await.unwrap().base.unwrap().id;
+    let action = Box::leak(format!("servers/{base}/action").into_boxed_str());
+    let broken = json!({"os-resetState": {"state": "error"}});
+    stage.call(Service::Nova, Method::POST, action, Some(broken)).await;
+
+    let said = stage.obstacles().await;
+    for words in [
+        &format!("server vm-test ({base}) is in ERROR and has run before"),
+        &format!("`openstack server reboot --hard {base}`"),
+        &format!("`openstack server set --state active {base}`"),
+        &format!("`openstack server delete {base}`"),
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(stage.plan().await.steps, Vec::new());
+
+    stage.call(Service::Nova, Method::POST, action, Some(json!({"reboot": {"type": "HARD"}}))).await;
+    while stage.plan().await != Plan::default() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(stage.provision().await.unwrap().base.unwrap().id, base);
 }
 
 #[tokio::test]
