@@ -114,8 +114,13 @@ pub enum Effect {
     Stop(ServerId),
     /// Power it on.
     Start(ServerId),
-    /// Make an image of it and wait until that is active.
-    Snapshot(ServerId),
+    /// Make an image of it and wait until that is active; then delete the oldest of ours.
+    Snapshot {
+        /// The VM.
+        server: ServerId,
+        /// Snapshots that stay.
+        keep: u32,
+    },
     /// Delete it.
     Delete(ServerId),
     /// Give a floating IP of ours back.
@@ -145,7 +150,7 @@ impl Effect {
             Effect::Address(_) => "address",
             Effect::Stop(_) => "stop",
             Effect::Start(_) => "start",
-            Effect::Snapshot(_) => "snapshot",
+            Effect::Snapshot { .. } => "snapshot",
             Effect::Delete(_) => "delete",
             Effect::ReleaseAddress(_) => "release-address",
             Effect::TakeVip { .. } => "take-vip",

@@ -126,7 +126,10 @@ impl Machine {
                     Turn::Do(Effect::Stop(id), Purpose::Stage)
                 }
             }
-            Stage::Snapshotting => Turn::Do(Effect::Snapshot(id), Purpose::Stage),
+            Stage::Snapshotting => {
+                let keep = self.settings.transition.snapshot_retain;
+                Turn::Do(Effect::Snapshot { server: id, keep }, Purpose::Stage)
+            }
             Stage::Deleting { .. } => {
                 // The one point of no return. On disk before the call goes out.
                 self.enter(now, Stage::Deleting { sent: true }, "asking Nova to delete it");

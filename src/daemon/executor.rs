@@ -121,8 +121,8 @@ impl Executor {
                 cloud.start(id).await?;
                 Outcome::Done
             }
-            Effect::Snapshot(id) => {
-                self.snapshot(cloud, id).await?;
+            Effect::Snapshot { server, keep } => {
+                self.snapshot(cloud, server, keep).await?;
                 Outcome::Done
             }
             Effect::Delete(id) => {
@@ -201,7 +201,7 @@ impl Executor {
         Ok(Outcome::Admitted)
     }
 
-    async fn snapshot(&self, cloud: &Cloud, id: ServerId) -> Result<(), Failure> {
+    async fn snapshot(&self, cloud: &Cloud, id: ServerId, keep: u32) -> Result<(), Failure> {
         const DEADLINE: Duration = Duration::from_secs(900);
         tokio::time::timeout(DEADLINE, cloud.snapshot(id, &self.settings.pool)).await.map_err(|_| {
             Failure {
@@ -210,7 +210,7 @@ impl Executor {
             }
         })??;
         // The new one is what was asked for; an old one that stays costs space only, and goes with the next.
-        let keep = usize::try_from(self.settings.transition.snapshot_retain).unwrap_or(usize::MAX);
+        let keep = usize::try_from(keep).unwrap_or(usize::MAX);
         match cloud.surplus_snapshots(&self.settings.pool, keep).await {
             Ok(surplus) => {
                 for image in surplus {

@@ -20,7 +20,7 @@ impl Daemon {
     pub(crate) fn call(&mut self, world: &mut World, effect: &Effect) -> Outcome {
         // Only the POST of a server cannot be repeated without harm.
         let unclear = match effect {
-            Effect::Create { .. } | Effect::Snapshot(_) => FailureKind::Unknown,
+            Effect::Create { .. } | Effect::Snapshot { .. } => FailureKind::Unknown,
             _ => FailureKind::Transient,
         };
         if let Effect::Probe(_) = effect {
@@ -161,7 +161,7 @@ impl Daemon {
                 }
                 Outcome::Done
             }
-            Effect::Snapshot(_) | Effect::ReleaseAddress(_) => Outcome::Done,
+            Effect::Snapshot { .. } | Effect::ReleaseAddress(_) => Outcome::Done,
             Effect::Delete(id) => delete(world, *id),
             Effect::TakeVip { .. } => {
                 world.vip = Vip::Haproxy;

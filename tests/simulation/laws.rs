@@ -393,7 +393,10 @@ impl Laws {
         let now = world.now;
         let ours = |vm: &Vm| is_ours(vm, settings);
         match effect {
-            Effect::Stop(id) | Effect::Start(id) | Effect::Delete(id) | Effect::Snapshot(id)
+            Effect::Stop(id)
+            | Effect::Start(id)
+            | Effect::Delete(id)
+            | Effect::Snapshot { server: id, .. }
                 if world.vms.get(id).is_some_and(|vm| !ours(vm)) =>
             {
                 self.broken(

@@ -51,6 +51,18 @@ fn two_whole_cycles() {
 }
 
 #[test]
+fn a_snapshot_goes_by_the_settings_of_the_moment() {
+    let mut settings = settings();
+    settings.transition.snapshot_before_delete = true;
+    let mut world = World::pair(settings.clone());
+    settings.transition.snapshot_retain = 7;
+    world.machine.set_settings(settings);
+    world.load(10.0);
+    world.until("handed over", 400, |w| w.phase() == Phase::Single);
+    assert_eq!(world.snapshots_kept, Some(7));
+}
+
+#[test]
 fn load_that_returns_calls_a_handover_off_and_nothing_is_deleted() {
     let mut world = World::new();
     world.load(90.0);

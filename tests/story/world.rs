@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) undeleted: Option<FailureKind>,
     /// Nova says that it starts a VM, and never does.
     pub(crate) unstarted: bool,
+    /// How many snapshots shall stay, as it was said with the newest one.
+    pub(crate) snapshots_kept: Option<u32>,
 }
 
 impl World {
@@ -93,6 +95,7 @@ impl World {
             stuck: false,
             undeleted: None,
             unstarted: false,
+            snapshots_kept: None,
         }
     }
 
@@ -251,7 +254,11 @@ impl World {
                         |facts: &&ServerFacts| facts.mark.as_ref().is_some_and(|m| m.intent == intent);
                     Outcome::Found(self.cloud.values().find(carries).map(|facts| facts.id))
                 }
-                Effect::CutSessions(_) | Effect::Snapshot(_) | Effect::ReleaseAddress(_) => Outcome::Done,
+                Effect::Snapshot { keep, .. } => {
+                    self.snapshots_kept = Some(keep);
+                    Outcome::Done
+                }
+                Effect::CutSessions(_) | Effect::ReleaseAddress(_) => Outcome::Done,
             };
             self.inbox.push(Event::Done { ticket, outcome });
         }
