@@ -1,6 +1,6 @@
 //! The cloud as the core sees it: servers with our marks, and kinds of failure.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,18 @@ pub struct Mark {
     pub intent: IntentId,
     /// How many handovers and scale-outs away from the first base it is; the first base is 0.
     pub generation: u32,
+}
+
+/// What a copy of a server needs, in the cloud's own words; nothing of it is looked at here. It holds the server's user data, in which
+/// people keep passwords, so that it is shown to nobody.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BlueprintText(pub String);
+
+impl fmt::Debug for BlueprintText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlueprintText({} bytes)", self.0.len())
+    }
 }
 
 /// A server's status, as far as it makes a difference to us.

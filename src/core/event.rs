@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cloud::{FailureKind, ServerFacts},
+    cloud::{BlueprintText, FailureKind, ServerFacts},
     guest::DomainCounters,
     ids::{BackendName, FloatingIpId, IntentId, ServerId},
     lb::{LbModel, LbSeen},
@@ -89,7 +89,7 @@ pub enum Effect {
         /// The name that the copy would get: it must not be a stranger's.
         name: String,
         /// What it was like, when it is gone.
-        blueprint: Option<String>,
+        blueprint: Option<BlueprintText>,
     },
     /// Make a copy of a VM.
     Create {
@@ -102,7 +102,7 @@ pub enum Effect {
         /// The VM to copy.
         base: ServerId,
         /// What it was like, when it is gone.
-        blueprint: Option<String>,
+        blueprint: Option<BlueprintText>,
     },
     /// Write down what a copy of this VM needs, for the time when it is gone.
     Study(ServerId),
@@ -181,7 +181,7 @@ pub enum Outcome {
     /// There is no room, or it would not help.
     Refused(String),
     /// What a copy of it needs.
-    Studied(String),
+    Studied(BlueprintText),
     /// The VM that Nova made.
     Created(ServerId),
     /// The VM with that intent, if there is one.

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use super::{
-    cloud::ServerStatus,
+    cloud::{BlueprintText, ServerStatus},
     ids::ServerId,
     machine::{Machine, Turn},
     settings::LostPrimary,
@@ -202,7 +202,7 @@ impl Machine {
     }
 
     /// What was written down of a member, when it can no longer be asked for.
-    pub(super) fn blueprint_of(&self, id: ServerId) -> Option<String> {
+    pub(super) fn blueprint_of(&self, id: ServerId) -> Option<BlueprintText> {
         let gone = self.state.member(id).is_some_and(|m| m.gone);
         self.state.blueprint.as_ref().filter(|_| gone).map(|blueprint| blueprint.text.clone())
     }

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    cloud::Mark,
+    cloud::{BlueprintText, Mark},
     ids::{BackendName, FloatingIpId, PoolName, ServerId},
     lb::{LbMode, LbModel, LbServer},
     time::Timestamp,
@@ -55,8 +55,8 @@ pub struct State {
 pub struct Blueprint {
     /// The member that it was taken of.
     pub of: ServerId,
-    /// The cloud's own words; nothing of it is looked at here.
-    pub text: String,
+    /// What was written down.
+    pub text: BlueprintText,
 }
 
 /// One VM of the pool.

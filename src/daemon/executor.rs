@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::address::{AddressError, ServiceAddress, Taken};
 use crate::{
     core::{
-        cloud::{FailureKind, Mark},
+        cloud::{BlueprintText, FailureKind, Mark},
         event::{Effect, Outcome},
         ids::{IntentId, ServerId},
         settings::Settings,
@@ -89,7 +89,7 @@ impl Executor {
                 Outcome::Done
             }
             Effect::Admit { base, name, blueprint } => {
-                self.admit(cloud, base, &name, blueprint.as_deref()).await?
+                self.admit(cloud, base, &name, blueprint.as_ref()).await?
             }
             Effect::Study(base) => {
                 let mark = Mark { pool: self.settings.pool.clone(), intent: IntentId(base.0), generation: 0 };
@@ -159,7 +159,7 @@ impl Executor {
         cloud: &Cloud,
         base: ServerId,
         name: &str,
-        blueprint: Option<&str>,
+        blueprint: Option<&BlueprintText>,
     ) -> Result<Outcome, Failure> {
         let strangers = cloud.servers_named(name).await?;
         if let Some(stranger) = strangers.first() {

@@ -14,7 +14,7 @@ use super::{
     server::{Server, mark_metadata},
 };
 use crate::core::{
-    cloud::{FailureKind, Mark},
+    cloud::{BlueprintText, FailureKind, Mark},
     ids::ServerId,
     settings::{CloneSettings, CloneSource},
 };
@@ -46,7 +46,11 @@ impl Cloud {
     ///
     /// # Errors
     /// As [`Cloud::create_copy`].
-    pub async fn create_again(&self, request: &CopyRequest, blueprint: &str) -> Result<ServerId, CloudError> {
+    pub async fn create_again(
+        &self,
+        request: &CopyRequest,
+        blueprint: &BlueprintText,
+    ) -> Result<ServerId, CloudError> {
         let body = self.describe_again(request, blueprint).await?;
         self.post_server(request, body).await
     }
@@ -76,12 +80,16 @@ impl Cloud {
     ///
     /// # Errors
     /// As [`Cloud::create_copy`]; nothing is made.
-    pub async fn study(&self, request: &CopyRequest) -> Result<String, CloudError> {
-        Ok(self.describe_copy(request).await?.to_string())
+    pub async fn study(&self, request: &CopyRequest) -> Result<BlueprintText, CloudError> {
+        Ok(BlueprintText(self.describe_copy(request).await?.to_string()))
     }
 
     /// The `server` object for a copy of a server that is gone, from what was written down.
-    async fn describe_again(&self, request: &CopyRequest, blueprint: &str) -> Result<Value, CloudError> {
+    async fn describe_again(
+        &self,
+        request: &CopyRequest,
+        blueprint: &BlueprintText,
+    ) -> Result<Value, CloudError> {
         let mut fields = read_blueprint(request.base, blueprint)?;
         fields.insert("name".into(), json!(request.name));
         fields.insert("metadata".into(), mark_metadata(&request.mark));
@@ -219,8 +227,11 @@ impl Cloud {
 }
 
 /// What [`Cloud::study`] wrote down of a server.
-pub(super) fn read_blueprint(base: ServerId, blueprint: &str) -> Result<Map<String, Value>, CloudError> {
-    serde_json::from_str(blueprint).map_err(|why| {
+pub(super) fn read_blueprint(
+    base: ServerId,
+    blueprint: &BlueprintText,
+) -> Result<Map<String, Value>, CloudError> {
+    serde_json::from_str(&blueprint.0).map_err(|why| {
         let why = format!("what was written down of it cannot be read: {why}");
         CloudError::new(FailureKind::Permanent, "copy server", base.to_string(), why)
     })

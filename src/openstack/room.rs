@@ -15,7 +15,11 @@ use super::{
     find::Flavor,
     server::Reach,
 };
-use crate::core::{cloud::FailureKind, ids::ServerId, settings::CloneSettings};
+use crate::core::{
+    cloud::{BlueprintText, FailureKind},
+    ids::ServerId,
+    settings::CloneSettings,
+};
 
 /// The answer to "is there room?".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +106,7 @@ impl Cloud {
     pub async fn room_again(
         &self,
         base: ServerId,
-        blueprint: &str,
+        blueprint: &BlueprintText,
         reach: &Reach,
     ) -> Result<Room, CloudError> {
         let blueprint = read_blueprint(base, blueprint)?;

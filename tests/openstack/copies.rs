@@ -2,7 +2,7 @@
 
 use lbsidecar::{
     core::{
-        cloud::FailureKind,
+        cloud::{BlueprintText, FailureKind},
         settings::{CloneSettings, CloneSource},
     },
     openstack::{CopyRequest, Reach, Room},
@@ -216,7 +216,7 @@ async fn there_is_room_within_the_quotas_and_none_beyond() {
         stage.on("GET", project, answer(200, "quota")).await;
         let base = BASE.parse().unwrap();
         let room = stage.cloud.room_for(base, &copy_request().settings, reach).await.unwrap();
-        let blueprint = json!({"flavorRef": FLAVOR}).to_string();
+        let blueprint = BlueprintText(json!({"flavorRef": FLAVOR}).to_string());
         assert_eq!(
             stage.cloud.room_again(base, &blueprint, reach).await.unwrap(),
             room,
@@ -286,6 +286,6 @@ async fn a_server_that_is_gone_is_made_again_from_what_was_written_down_of_it() 
     let body: Value = after.came("POST", "compute/servers").await[0].body_json().unwrap();
     assert_eq!(body["server"], copy);
 
-    let broken = after.cloud.create_again(&copy_request(), "{").await.unwrap_err();
+    let broken = after.cloud.create_again(&copy_request(), &BlueprintText("{".into())).await.unwrap_err();
     assert!(broken.to_string().contains("written down of it cannot be read"), "{broken}");
 }

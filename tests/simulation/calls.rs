@@ -1,7 +1,7 @@
 //! Effects as calls into the model world: what they do there, and how the network and the services spoil them.
 
 use lbsidecar::core::{
-    cloud::{FailureKind, Mark, ServerStatus},
+    cloud::{BlueprintText, FailureKind, Mark, ServerStatus},
     event::{Effect, Outcome},
     ids::{FloatingIpId, IntentId, ServerId},
 };
@@ -124,7 +124,9 @@ impl Daemon {
                 Some(_) => Outcome::Refused("quota of instances is used up".into()),
                 None => Outcome::Admitted,
             },
-            Effect::Study(id) if world.vms.contains_key(id) => Outcome::Studied("like it".into()),
+            Effect::Study(id) if world.vms.contains_key(id) => {
+                Outcome::Studied(BlueprintText("like it".into()))
+            }
             Effect::Study(_) => failed(FailureKind::NotFound, "no such server"),
             Effect::Create { base, blueprint: None, .. } if !world.vms.contains_key(base) => {
                 failed(FailureKind::NotFound, "there is nothing to copy")

@@ -13,7 +13,10 @@ use lbsidecar::core::{
     transition::{Kind, StageName},
 };
 
-use crate::{settings::settings, world::World};
+use crate::{
+    settings::settings,
+    world::{USER_DATA, World},
+};
 
 fn recreate() -> Settings {
     let mut settings = settings();
@@ -124,6 +127,10 @@ fn a_pool_of_one_gets_its_lost_primary_made_again_also_after_a_restart() {
     let next: Vec<Request> = done.flat_map(|event| world.machine.step(world.now, event)).collect();
     let from_blueprint = |r: &Request| matches!(&r.effect, Effect::Admit { blueprint: Some(_), .. });
     assert!(next.iter().any(from_blueprint), "{next:?}");
+    // The log shows effects as they are, and the VM's user data are nobody's to read there.
+    for shown in [format!("{next:?}"), format!("{:?}", world.machine.state)] {
+        assert!(shown.contains("BlueprintText(17 bytes)") && !shown.contains(USER_DATA), "{shown}");
+    }
     world.answer(next);
     world.until("made again", 100, |w| w.names() == ["vm-test-clone"] && w.phase() == Phase::Single);
 }

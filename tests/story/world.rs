@@ -7,7 +7,7 @@ use std::{
 };
 
 use lbsidecar::core::{
-    cloud::{FailureKind, Mark, ServerFacts, ServerStatus},
+    cloud::{BlueprintText, FailureKind, Mark, ServerFacts, ServerStatus},
     condition::Phase,
     event::{Command, Effect, Event, Outcome, Request, VipSeen},
     guest::{DomainCounters, DomainState, VcpuCounters},
@@ -23,6 +23,8 @@ use uuid::Uuid;
 use crate::settings::settings;
 
 pub(crate) const STEP: u64 = 500;
+/// In what is written down of a VM.
+pub(crate) const USER_DATA: &str = "password: hunter2";
 
 /// The pool and its surroundings; every effect does what it says.
 pub(crate) struct World {
@@ -191,7 +193,7 @@ impl World {
                     Some(why) => Outcome::Refused(why),
                     None => Outcome::Admitted,
                 },
-                Effect::Study(_) => Outcome::Studied("like it".into()),
+                Effect::Study(_) => Outcome::Studied(BlueprintText(USER_DATA.into())),
                 Effect::Create { intent, name, generation, base, blueprint } => {
                     let gone = self.cloud[&base].status == ServerStatus::Deleted;
                     assert_eq!(blueprint.is_some(), gone, "only what is gone is made from its blueprint");
