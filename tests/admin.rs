@@ -3,9 +3,12 @@
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Instant};
 
-use lbsidecar::admin::{
-    AdminRequest, AdminSettings, Published,
-    server::{AdminError, Ports, Server},
+use lbsidecar::{
+    admin::{
+        AdminRequest, AdminSettings, Published, next_order,
+        server::{AdminError, Ports, Server},
+    },
+    core::event::Command,
 };
 use tempfile::TempDir;
 use tokio::{
@@ -176,12 +179,11 @@ async fn clients_that_say_nothing_are_sent_away_and_others_served_meanwhile() {
 
 #[tokio::test]
 async fn a_loop_that_hangs_is_told_from_one_that_starts() {
-    let mut rig = rig().await;
+    let rig = rig().await;
     // Nobody takes the command out of the channel: the deadline speaks.
     let began = Instant::now();
     is(&rig.unix(&post("\"resume\"")).await, 504);
     assert!(began.elapsed() < Duration::from_secs(15));
-    assert!(rig.commands.try_recv().is_ok());
     let mut old = Published::clone(rig.published.borrow().as_ref().unwrap());
     old.turned = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
     rig.published.send(Some(Arc::new(old))).unwrap();
@@ -193,6 +195,30 @@ async fn a_loop_that_hangs_is_told_from_one_that_starts() {
     is(&rig.unix(get("/healthz").as_bytes()).await, 200);
     is(&rig.unix(get("/readyz").as_bytes()).await, 503);
     is(&rig.unix(get("/v1/status").as_bytes()).await, 503);
+}
+
+/// Whoever was told that there is no answer must not find it done later.
+#[tokio::test]
+async fn an_order_whose_sender_was_sent_away_is_not_carried_out() {
+    let mut rig = rig().await;
+    is(&rig.unix(&post("\"scale-out\"")).await, 504);
+    let later = UnixStream::connect(rig.socket()).await.unwrap();
+    let later = tokio::spawn(async { talk(later, &post("\"resume\"")).await });
+    let AdminRequest { command, reply } = next_order(&mut rig.commands).await.unwrap();
+    assert_eq!(command, Command::Resume);
+    reply.send(Ok("resumed".to_owned())).unwrap();
+    is(&later.await.unwrap(), 200);
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_takes_no_order() {
+    let mut rig = rig().await;
+    rig.published.send(None).unwrap();
+    is(&rig.unix(&post("\"explode\"")).await, 400);
+    let answer = rig.unix(&post("\"scale-out\"")).await;
+    is(&answer, 503);
+    assert!(answer.contains("starting, and takes no order yet"), "{answer}");
+    assert!(rig.commands.try_recv().is_err());
 }
 
 fn settings(socket: &Path) -> AdminSettings {

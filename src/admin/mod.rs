@@ -20,7 +20,8 @@ pub mod view;
 use std::{sync::Arc, time::Instant};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 use self::{explain::DecisionView, view::StatusView};
 use crate::core::event::Command;
@@ -37,6 +38,18 @@ pub struct AdminRequest {
     pub command: Command,
     /// What came of it, in plain words: done or begun (`Ok`), or why not (`Err`).
     pub reply: oneshot::Sender<Result<String, String>>,
+}
+
+/// The next command whose sender still waits for the answer; `None` when the server has ended. One whose sender was told that there
+/// is no answer in time, or hung up, is not to be carried out later. Nothing is lost when this is dropped before it is done.
+pub async fn next_order(commands: &mut mpsc::Receiver<AdminRequest>) -> Option<AdminRequest> {
+    loop {
+        let request = commands.recv().await?;
+        if !request.reply.is_closed() {
+            return Some(request);
+        }
+        info!(command = ?request.command, "operator: nobody waits for the answer any more, so it is not carried out");
+    }
 }
 
 /// What the loop shows of itself after each turn.

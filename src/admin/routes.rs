@@ -26,6 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const BODY: usize = 8 * 1024;
 /// A loop that has not turned for so long hangs: it turns four times a second.
 const SILENCE: Duration = Duration::from_secs(10);
+/// An order must not lie there until whoever gave it has gone.
+const STARTING: &str = "the daemon is starting, and takes no order yet: it looks at what is there";
 /// The page for a browser: one file, nothing from elsewhere.
 const PAGE: &str = include_str!("page.html");
 /// What the page may do: its own style and script, and questions to where it came from.
@@ -112,6 +114,9 @@ async fn command(State(ports): State<Ports>, body: Bytes) -> Response {
         Ok(command) => command,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, format!("this is not a command: {error}")),
     };
+    if ports.published.borrow().is_none() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, STARTING);
+    }
     let (reply, answer) = oneshot::channel();
     if ports.commands.send(AdminRequest { command, reply }).await.is_err() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the daemon is ending");

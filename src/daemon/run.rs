@@ -15,7 +15,7 @@ use super::{
     sources::Focus,
 };
 use crate::{
-    admin::AdminRequest,
+    admin::{AdminRequest, next_order},
     core::{
         cloud::FailureKind,
         event::{Event, Outcome, Request},
@@ -91,7 +91,7 @@ impl Loop {
                     }
                     self.act(&mut durable, requests).await;
                 }
-                Some(AdminRequest { command, reply }) = self.admin.recv() => {
+                Some(AdminRequest { command, reply }) = next_order(&mut self.admin) => {
                     let (answer, requests) = self.machine.command(self.clock.now(), &command);
                     info!(?command, answer = ?answer, "operator");
                     self.act(&mut durable, requests).await;
