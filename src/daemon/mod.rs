@@ -26,6 +26,6 @@ pub(crate) use self::{
     start::{exit_of_haproxy, fit, no_base, plug_spec},
 };
 pub use self::{
-    run::Reread,
+    run::{LoopError, Reread},
     start::{DaemonError, plug_port, run},
 };

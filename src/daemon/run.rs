@@ -11,8 +11,12 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
-    clock::SteadyClock, crash::Place, executor::Executor, notify::Notifier, publish::Publisher,
-    sources::Focus,
+    clock::SteadyClock,
+    crash::Place,
+    executor::Executor,
+    notify::Notifier,
+    publish::Publisher,
+    sources::{Focus, broken_off},
 };
 use crate::{
     admin::{AdminRequest, next_order},
@@ -33,6 +37,17 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Reads the configuration again: the rules from now on, and a sentence for each thing that the operator should know, such as a
 /// change that takes a restart.
 pub type Reread = Box<dyn FnMut() -> Result<(Settings, Vec<String>), String> + Send>;
+
+/// Why the loop ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// The system.
+    #[error("set up signals: {0}")]
+    Signals(#[from] std::io::Error),
+    /// What was last heard of it would count for ever.
+    #[error("go on without a source of what is known of the pool: {0}; this is a bug, and a start mends it")]
+    Source(String),
+}
 
 /// Everything that the loop owns.
 pub(super) struct Loop {
@@ -62,7 +77,10 @@ struct Durable {
 
 impl Loop {
     /// Runs until it is told to end.
-    pub(super) async fn run(mut self) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// [`LoopError`]; what could be saved is.
+    pub(super) async fn run(mut self) -> Result<(), LoopError> {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let mut hangup = signal(SignalKind::hangup())?;
@@ -74,7 +92,7 @@ impl Loop {
         self.act(&mut durable, Vec::new()).await;
         self.notifier.ready();
         info!(pool = %self.machine.state.pool, "running");
-        loop {
+        let ended = loop {
             tokio::select! {
                 Some(event) = self.events.recv() => {
                     let now = self.clock.now();
@@ -97,15 +115,19 @@ impl Loop {
                     self.act(&mut durable, requests).await;
                     self.answer(reply, answer, durable.failed.as_deref());
                 }
-                () = told_to_end(&mut terminate, &mut interrupt) => break,
+                () = told_to_end(&mut terminate, &mut interrupt) => break Ok(()),
+                why = broken_off(&mut self.sources) => {
+                    error!(%why, "a source broke off: this is a bug");
+                    break Err(LoopError::Source(why));
+                }
                 _ = hangup.recv() => self.reread(),
             }
             self.tell_history(&mut told);
-        }
+        };
         info!("ending; HAProxy serves on");
         self.notifier.stopping();
         self.end().await;
-        Ok(())
+        ended
     }
 
     /// Saves the state when it changed; what was asked for goes out only after that.
@@ -241,5 +263,77 @@ async fn told_to_end(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        admin::Surroundings,
+        config::{self, Env, Flags},
+        core::recover::{Facts, recover},
+        daemon::{DaemonError, ServiceAddress},
+        exit::Exit,
+        haproxy::Haproxy,
+        openstack::Cloud,
+        telemetry::Metrics,
+    };
+
+    /// A pool without a member, whose sources are `sources`, in a directory of its own.
+    fn pool(root: &tempfile::TempDir, sources: JoinSet<()>) -> Loop {
+        let root = root.path();
+        let place = |name: &str| root.join(name).to_str().unwrap().to_owned();
+        let variables = [
+            ("OS_AUTH_URL", "https://127.0.0.1:9/v3".to_owned()),
+            ("OS_USERNAME", "admin".to_owned()),
+            ("OS_PASSWORD", "hush".to_owned()),
+            ("OS_PROJECT_NAME", "admin".to_owned()),
+            ("LBSIDECAR_POOL_CLONE", "vm-test-clone".to_owned()),
+            ("LBSIDECAR_DAEMON_STATE_DIR", place("state")),
+            ("LBSIDECAR_DAEMON_RUN_DIR", place("run")),
+        ];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
+        let env = Env { variables, root: root.to_owned(), directory: root.to_owned() };
+        let mut config = config::load(&Flags::default(), &env).unwrap().config;
+        config.prepare().unwrap();
+        let clock = SteadyClock::start();
+        let state = recover(None, &Facts::default(), &config.core, clock.now());
+        let (metrics, (sender, events)) = (Arc::new(Metrics::new()), mpsc::channel(1));
+        let cloud = Cloud::new(config.cloud).unwrap();
+        let address = Arc::new(ServiceAddress::new(cloud, config.vip, &config.haproxy));
+        let executor = Executor {
+            settings: config.core.clone(),
+            haproxy: Arc::new(tokio::sync::Mutex::new(Haproxy::new(config.haproxy).unwrap())),
+            address: Arc::clone(&address),
+            metrics: Arc::clone(&metrics),
+        };
+        Loop {
+            clock,
+            store: Store::open(&config.places.state_dir, &config.core.pool).unwrap(),
+            machine: Machine::new(state, config.core, clock.now()),
+            executor: Arc::new(executor),
+            events,
+            sender,
+            admin: mpsc::channel(1).1,
+            focus: watch::channel(Focus::default()).0,
+            publisher: Publisher::new(address, metrics, Surroundings::default(), watch::channel(None).0),
+            notifier: Notifier::new(),
+            reread: Box::new(|| Err("not asked for".to_owned())),
+            sources,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_source_that_breaks_off_ends_the_daemon() {
+        let root = tempfile::tempdir().unwrap();
+        let mut sources = JoinSet::new();
+        sources.spawn(std::future::pending());
+        sources.spawn(async { panic!("on purpose") });
+        let ended = timeout(Duration::from_secs(20), pool(&root, sources).run()).await.unwrap();
+        let error = DaemonError::from(ended.unwrap_err());
+        assert!(error.to_string().contains("on purpose"), "{error}");
+        assert_eq!(error.exit(), Exit::Internal);
+        assert!(root.path().join("state/default/state.json").exists(), "what is known is saved");
     }
 }

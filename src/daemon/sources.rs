@@ -61,6 +61,14 @@ impl Sources {
     }
 }
 
+/// Ends when one of them ends, as none does while the loop hears it: why.
+pub(super) async fn broken_off(tasks: &mut JoinSet<()>) -> String {
+    match tasks.join_next().await {
+        Some(Err(panic)) => panic.to_string(),
+        Some(Ok(())) | None => "it ended".to_owned(),
+    }
+}
+
 async fn tick(events: mpsc::Sender<Event>) {
     let mut beat = steady(TICK);
     loop {

@@ -15,7 +15,7 @@ use super::{
     executor::Executor,
     notify::Notifier,
     publish::Publisher,
-    run::{Loop, Reread},
+    run::{Loop, LoopError, Reread},
     sources::{Focus, Sources},
 };
 use crate::{
@@ -88,9 +88,9 @@ pub enum DaemonError {
         /// What to do.
         advice: String,
     },
-    /// The system.
-    #[error("set up signals: {0}")]
-    Signals(std::io::Error),
+    /// The loop ended by itself.
+    #[error(transparent)]
+    Loop(#[from] LoopError),
 }
 
 impl From<AddressError> for DaemonError {
@@ -116,7 +116,10 @@ impl DaemonError {
             Self::Prepare(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
                 Exit::NoPermission
             }
-            Self::Prepare(_) | Self::Admin(_) | Self::Mac(_) | Self::Signals(_) => Exit::Failure,
+            Self::Loop(LoopError::Source(_)) => Exit::Internal,
+            Self::Prepare(_) | Self::Admin(_) | Self::Mac(_) | Self::Loop(LoopError::Signals(_)) => {
+                Exit::Failure
+            }
         }
     }
 }
@@ -259,7 +262,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     .run()
     .await;
     serving.abort();
-    ended.map_err(DaemonError::Signals)
+    Ok(ended?)
 }
 
 /// The VM that the operator named. A pool that has moved on may do without it.
