@@ -1,7 +1,8 @@
 //! From a configuration to a running loop: look first, then refuse or go on, and change nothing before everything was looked at.
 //!
 //! A pool that is new to us must be all right: whatever is wrong is said, and nothing is touched. A pool that we have served
-//! before is resumed whatever is missing at the moment: its traffic flows without us, and the sources go on asking.
+//! before is resumed whatever is missing at the moment: its traffic flows without us, and the sources go on asking. When its state is
+//! lost, it is known by its marks.
 
 use std::sync::Arc;
 
@@ -30,11 +31,12 @@ use crate::{
         machine::Machine,
         recover::{Facts, recover},
         state::State,
+        time::Timestamp,
     },
     exit::Exit,
     guests::{self, Guests, GuestsError},
     haproxy::{self, Finding, Haproxy, HaproxyError, HaproxySettings},
-    openstack::{Cloud, CloudError, LbPort, Server},
+    openstack::{Cloud, CloudError, LbPort, Reach, Server},
     store::{Store, StoreError},
     telemetry::Metrics,
     vip::{
@@ -167,23 +169,27 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy));
 
     // Look.
-    let base = find_base(&cloud, &config.core.base, fresh).await?;
-    if fresh {
+    bind_to(&mut config, &address);
+    let moved_on = fresh && lives_by_marks(&cloud, &config, clock.now()).await?;
+    let new = fresh && !moved_on;
+    let base = find_base(&cloud, &config.core.base, fresh, moved_on).await?;
+    if new {
         if let Some(base) = &base {
             fit(base)?;
         }
         guests::inspect(&config.guests).await?;
         address.look(base.as_ref()).await?;
+    } else if moved_on {
+        // Whose name the base's is by now, only HAProxy knows; the address of a pool that has moved on is found without it.
+        if address.look(None).await.is_err() {
+            address.look(base.as_ref()).await?;
+        }
     } else if let Err(error) = address.look(base.as_ref().filter(|b| known.contains(&b.id))).await {
         warn!(reason = %error, "the service address is not known yet");
     }
 
-    if config.haproxy.binds.is_empty()
-        && let Some(found) = address.address()
-    {
-        config.haproxy.binds.push((found, config.core.service_port).into());
-    }
-    if fresh {
+    bind_to(&mut config, &address);
+    if new {
         fit_for_haproxy(&config.haproxy).await?;
     }
     let mut balancer = Haproxy::new(config.haproxy.clone())?;
@@ -193,7 +199,7 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         address.ensure(base.as_ref(), &hostname()).await?;
     }
     if let Err(error) = plug(&address, &config.vip).await {
-        if fresh {
+        if new {
             return Err(error);
         }
         warn!(reason = %error, "the load balancer port is not plugged as it should be");
@@ -265,13 +271,48 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     Ok(ended?)
 }
 
-/// The VM that the operator named. A pool that has moved on may do without it.
-async fn find_base(cloud: &Cloud, name: &str, fresh: bool) -> Result<Option<Server>, DaemonError> {
+/// HAProxy listens on the service address where nothing else is said.
+fn bind_to(config: &mut Config, address: &ServiceAddress) {
+    if config.haproxy.binds.is_empty()
+        && let Some(found) = address.address()
+    {
+        config.haproxy.binds.push((found, config.core.service_port).into());
+    }
+}
+
+/// Whether a pool without a state has members all the same: those that it would be rebuilt of without its base.
+async fn lives_by_marks(cloud: &Cloud, config: &Config, now: Timestamp) -> Result<bool, CloudError> {
+    let servers = cloud::observe(cloud, &Reach::Fixed { network: None }, &config.core.pool, &[]).await?;
+    if servers.is_empty() {
+        return Ok(false);
+    }
+    let lb = match Haproxy::new(config.haproxy.clone()) {
+        Ok(balancer) => balancer.observe().await.ok(),
+        Err(_) => None,
+    };
+    let facts = Facts { servers, lb, ..Facts::default() };
+    let members = recover(None, &facts, &config.core, now).members;
+    for member in &members {
+        info!(server = %member.id, name = %member.name, "no state is stored, but this server carries the pool's mark");
+    }
+    Ok(!members.is_empty())
+}
+
+/// The VM that the operator named. A pool that has moved on may do without it: one that is resumed whatever keeps it from being found,
+/// one that is known by its marks only when there surely is none.
+async fn find_base(
+    cloud: &Cloud,
+    name: &str,
+    fresh: bool,
+    moved_on: bool,
+) -> Result<Option<Server>, DaemonError> {
     match cloud.find_server(name).await {
         Ok(server) => Ok(Some(server)),
-        Err(error) if fresh => Err(no_base(error).into()),
+        Err(error) if fresh && !(moved_on && error.kind() == FailureKind::NotFound) => {
+            Err(no_base(error).into())
+        }
         Err(error) => {
-            info!(reason = %error, "the base named in the configuration is not there; the pool is resumed from its state");
+            info!(reason = %error, "the base named in the configuration is not there; the pool is resumed without it");
             Ok(None)
         }
     }

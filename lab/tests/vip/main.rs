@@ -7,6 +7,7 @@ mod client;
 mod modes;
 mod pool;
 mod refusals;
+mod restarts;
 
 #[path = "../end_to_end/support.rs"]
 #[allow(dead_code, reason = "the lab's own tests use all of it")]
