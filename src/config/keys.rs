@@ -184,7 +184,7 @@ keys! {
     /// How the service address reaches HAProxy: by a port of ours in the tenant network, on an interface of the host, or static: it is there already.
     vip_mode: Way = "vip.mode", Is("port"), Restart;
     /// The service address: a floating IP (`port`, `host`), or an address that the host has (`static`).
-    vip_address: Ipv4Addr = "vip.address", Means("the base's own floating IP"), Restart;
+    vip_address: Ipv4Addr = "vip.address", Means("the base's own floating IP at the first start, and that one from then on"), Restart;
     /// The interface that holds the address (`host`).
     vip_interface: String = "vip.interface", Is("br-ex"), Restart;
     /// How our port is plugged (`port`); auto: into Open vSwitch when its br-int is there, else by the linuxbridge agent.

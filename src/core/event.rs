@@ -1,6 +1,6 @@
 //! Everything that can happen, and everything that we can ask for.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,8 @@ pub enum Event {
     CloudUnseen(String),
     /// Where the service address is.
     VipSeen(VipSeen),
+    /// Which address the service address is that is with us.
+    VipKnown(Ipv4Addr),
     /// An effect ended.
     Done {
         /// Which.

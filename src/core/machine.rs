@@ -105,6 +105,7 @@ impl Machine {
                 self.view.vip_unknown = matches!(seen, VipSeen::Unknown(_)).then_some(since);
                 self.view.vip = Some(seen);
             }
+            Event::VipKnown(address) => self.state.service_address = Some(address),
             Event::Done { ticket, outcome } => self.done(now, ticket, outcome),
         }
         self.vote_if_due(now);

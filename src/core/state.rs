@@ -1,6 +1,9 @@
 //! The durable state: what must survive a crash. Everything that can be observed again is in [`super::view`] instead.
 
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +49,9 @@ pub struct State {
     pub released: bool,
     /// Whether the service address was taken at least once.
     pub vip_taken: bool,
+    /// Which address it is, once it was with us: while it is with a VM, nothing at Neutron tells it from that VM's own ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_address: Option<Ipv4Addr>,
     /// What happened, newest last.
     pub history: VecDeque<History>,
 }
@@ -149,6 +155,7 @@ impl State {
             hold: None,
             released: false,
             vip_taken: false,
+            service_address: None,
             history: VecDeque::new(),
         }
     }

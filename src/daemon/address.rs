@@ -34,6 +34,8 @@ const BETWEEN_ANNOUNCEMENTS: Duration = Duration::from_millis(150);
 pub(crate) struct ServiceAddress {
     cloud: Cloud,
     settings: VipSettings,
+    /// Which it was when it was with us last; what is on the load balancer port goes before it.
+    stored: Option<Ipv4Addr>,
     /// What was found out at Neutron; `None` until it could be asked.
     found: Mutex<Option<Arc<Found>>>,
 }
@@ -121,7 +123,12 @@ impl ServiceAddress {
         {
             settings.address = Some(*remembered.ip());
         }
-        Self { cloud, settings, found: Mutex::new(None) }
+        Self { cloud, settings, stored: None, found: Mutex::new(None) }
+    }
+
+    /// The same, with the address that it was when it was with us last.
+    pub(crate) fn stored(self, stored: Option<Ipv4Addr>) -> Self {
+        Self { stored, ..self }
     }
 
     pub(super) fn cloud(&self) -> &Cloud {
@@ -134,7 +141,7 @@ impl ServiceAddress {
 
     /// The address itself, for people.
     pub(super) fn address(&self) -> Option<Ipv4Addr> {
-        self.found().map(|found| found.floating_ip.address).or(self.settings.address)
+        self.found().map(|found| found.floating_ip.address).or(self.settings.address).or(self.stored)
     }
 
     /// Its way, for people.
@@ -205,6 +212,16 @@ impl ServiceAddress {
         Ok(Some(floating_ip))
     }
 
+    /// The same for a pool that has served before: its address may be with any member, and the base's name with a stranger.
+    pub(super) async fn look_again(&self, base: Option<&Server>) -> Result<(), AddressError> {
+        match self.look(None).await {
+            Err(AddressError::NoBase | AddressError::None(_)) if base.is_some() => {
+                self.look(base).await.map(drop)
+            }
+            other => other.map(drop),
+        }
+    }
+
     async fn has_port(&self, server: ServerId, port: PortId) -> Result<bool, AddressError> {
         Ok(self.cloud.ports_of(server).await?.iter().any(|p| p.id == port))
     }
@@ -219,7 +236,14 @@ impl ServiceAddress {
         {
             return Ok(ours);
         }
-        let base = base.ok_or(AddressError::NoBase)?;
+        // Given back to a VM, it is told from that VM's other ones by what is stored only; unless it was deleted since.
+        if let Some(stored) = self.stored
+            && let Some(ours) = self.cloud.floating_ip(stored).await?
+        {
+            return Ok(ours);
+        }
+        let on_port = |port: &LbPort| AddressError::None(format!("load balancer port {}", port.id));
+        let base = base.ok_or_else(|| port.map_or(AddressError::NoBase, on_port))?;
         let of_base = self.cloud.floating_ips_of(base.id).await?.into_iter().next();
         of_base.ok_or_else(|| AddressError::None(format!("base {} ({})", base.name, base.id)))
     }

@@ -16,7 +16,7 @@ use tokio::{
 use super::{address::ServiceAddress, cloud};
 use crate::{
     core::{
-        event::Event,
+        event::{Event, VipSeen},
         ids::{PoolName, ServerId},
     },
     guests::Guests,
@@ -150,6 +150,12 @@ async fn service_address(
 ) {
     loop {
         let seen = address.seen().await;
+        let known = address.found().filter(|_| seen == VipSeen::Ours);
+        if let Some(known) = known
+            && events.send(Event::VipKnown(known.floating_ip.address)).await.is_err()
+        {
+            return;
+        }
         if events.send(Event::VipSeen(seen)).await.is_err() {
             return;
         }

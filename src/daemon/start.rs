@@ -166,7 +166,9 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
     let cloud = Cloud::observed(config.cloud.clone(), move |exchange| {
         observer.request(exchange.service, exchange.operation, exchange.status, exchange.elapsed);
     })?;
-    let address = Arc::new(ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy));
+    let kept = stored.state.as_ref().and_then(|state| state.service_address);
+    let address = ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy).stored(kept);
+    let address = Arc::new(address);
 
     // Look.
     bind_to(&mut config, &address);
@@ -179,12 +181,12 @@ pub async fn run(mut config: Config, reread: Reread) -> Result<(), DaemonError> 
         }
         guests::inspect(&config.guests).await?;
         address.look(base.as_ref()).await?;
-    } else if moved_on {
-        // Whose name the base's is by now, only HAProxy knows; the address of a pool that has moved on is found without it.
-        if address.look(None).await.is_err() {
-            address.look(base.as_ref()).await?;
+    } else if let Err(error) =
+        address.look_again(base.as_ref().filter(|b| fresh || known.contains(&b.id))).await
+    {
+        if fresh {
+            return Err(error.into());
         }
-    } else if let Err(error) = address.look(base.as_ref().filter(|b| known.contains(&b.id))).await {
         warn!(reason = %error, "the service address is not known yet");
     }
 

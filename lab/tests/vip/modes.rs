@@ -1,4 +1,5 @@
-//! One whole life of a pool for each mode: adopted, scaled out, handed over, released and taken back, with clients before, between and after.
+//! One whole life of a pool for each mode: adopted, scaled out, handed over, released, started anew and taken back, with clients before,
+//! between and after.
 
 use std::net::SocketAddr;
 
@@ -44,6 +45,10 @@ fn life(mut pool: Pool, mode: &str) -> Counted {
             pool.lab.port(status["members"][0]["server_id"].as_str().expect("an id"))
         );
     }
+    // Which address it is, is known to a daemon that starts meanwhile: nobody's port says so.
+    pool.kill();
+    pool.run();
+    pool.settle("held", released);
     clients.mark("resume");
     pool.operate("resume");
     pool.settle("single", "ours");

@@ -29,7 +29,8 @@ pub(super) async fn look(
     installation(report, &cloud).await?;
     let Some(base) = base(report, config, &cloud, state).await? else { return Ok(()) };
     domain(report, &base, domains)?;
-    let address = ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy);
+    let kept = state.and_then(|state| state.service_address);
+    let address = ServiceAddress::new(cloud.clone(), config.vip.clone(), &config.haproxy).stored(kept);
     service_address(report, config, &address, &base).await?;
     room(report, config, &cloud, &address, &base).await?;
     match ssh {
