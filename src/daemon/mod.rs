@@ -11,6 +11,7 @@
 //! - `publish`, `notify`: what is shown. - `clock`: the only clock. - `crash`: death on order, in debug builds.
 
 mod address;
+mod address_error;
 mod clock;
 mod cloud;
 mod crash;
