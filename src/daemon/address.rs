@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::info;
+use tracing::{info, warn};
 
 pub(crate) use super::address_error::AddressError;
 use crate::{
@@ -408,12 +408,24 @@ impl ServiceAddress {
             self.cloud.associate(service.id, target).await
         };
         let Err(error) = moved.await else { return Ok(()) };
-        // As it was, as far as the cloud lets us: HAProxy with a way to the VM before clients come to it.
-        for floating_ip in &own {
-            self.cloud.associate(floating_ip.id, target).await?;
+        // What was answered with an error may have been done.
+        if let Ok(Some(now)) = self.cloud.floating_ip_by_id(service.id).await
+            && now.port == Some(target)
+        {
+            return Ok(());
         }
-        holder.add(service.address).await?;
-        holder.announce(service.address).await?;
+        // As it was, as far as the cloud lets us: HAProxy with a way to the VM before clients come to it. They come back in any case:
+        // a cloud that refused the one may refuse the other, and what was refused first took nothing away.
+        for floating_ip in &own {
+            if let Err(error) = self.cloud.associate(floating_ip.id, target).await {
+                warn!(address = %floating_ip.address, reason = %error, "the VM does not have its own floating IP back");
+            }
+        }
+        let (added, announced) = (holder.add(service.address).await, holder.announce(service.address).await);
+        if let Err(why) = added.and(announced) {
+            warn!(address = %service.address, reason = %error, "the service address was not given back");
+            return Err(why.into());
+        }
         Err(error.into())
     }
 

@@ -178,6 +178,15 @@ impl Pool {
         self.lab.exec(&words).expect("the lab's control port");
     }
 
+    /// The cloud behaves again.
+    pub(crate) fn behave(&self) {
+        // busybox's wget knows no DELETE.
+        let ask =
+            "exec 3<>/dev/tcp/127.0.0.1/8799; printf 'DELETE /faults HTTP/1.0\\r\\n\\r\\n' >&3; cat <&3";
+        let answer = self.lab.exec(&["bash", "-c", ask]).expect("the lab's control port");
+        assert!(answer.contains(" 204 "), "{answer}");
+    }
+
     /// Whether br-ex has the floating IP.
     pub(crate) fn on_host(&self) -> bool {
         let shown = self.lab.exec(&["ip", "-br", "address", "show", "br-ex"]).expect("br-ex");

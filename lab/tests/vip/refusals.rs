@@ -100,3 +100,27 @@ fn the_host_gets_its_address_back_and_a_killed_daemon_goes_on() {
     let status = pool.settle("single", "ours");
     assert_eq!(status["alarms"], json!([]), "{status:#}");
 }
+
+#[test]
+fn an_address_that_the_cloud_does_not_let_go_back_stays_with_the_host() {
+    let Some(mut pool) = Pool::boot("[vip]\nmode = \"host\"\n") else { return };
+    pool.run();
+    pool.settle("single", "ours");
+    // It can be looked at, and nothing of it can be changed.
+    let refused = json!({"kind": "answer", "status": 403});
+    pool.fault(&json!({"method": "PUT", "path": "^/v2.0/floatingips/", "what": refused}));
+    pool.operate("release");
+    pool.wait("it is refused", |status| {
+        status["alarms"].to_string().contains("the service address cannot be given back")
+    });
+    // Each try takes a moment.
+    crate::support::eventually(LONG, "the address is back", || pool.on_host().then_some(()));
+    assert_eq!(pool.lab.get_soon(&format!("http://{}/", pool.address), LONG), "vm-test\n");
+    assert_eq!(pool.floating_ip()["port_id"], Value::Null);
+
+    pool.behave();
+    pool.settle("held", "elsewhere");
+    assert!(!pool.on_host());
+    assert_eq!(pool.floating_ip()["port_id"], pool.lab.port(&pool.base));
+    assert_eq!(pool.lab.get_soon(&format!("http://{}/", pool.address), LONG), "vm-test\n");
+}
