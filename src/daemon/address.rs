@@ -439,8 +439,12 @@ impl ServiceAddress {
         {
             let own = self.cloud.floating_ips_of(id).await?.into_iter().next();
             return Ok(match own {
-                // The service address itself, as long as it is on the base, or one that somebody else gave it.
-                Some(own) => (own.address.into(), None),
+                Some(own) => {
+                    // Not the service address, as long as that is on the base, and not one that somebody else gave it. Ours is there
+                    // already when the answer to its creation was lost, and leaves with the VM as any other.
+                    let given = own.id != found.floating_ip.id && own.is_of(self.pool());
+                    (own.address.into(), given.then_some(own.id))
+                }
                 None => {
                     let own = self.cloud.give_floating_ip(id, self.pool(), found.floating_ip.network).await?;
                     (own.address.into(), Some(own.id))

@@ -88,6 +88,12 @@ struct PortDetails {
 }
 
 impl FloatingIp {
+    /// Whether it carries the pool's mark.
+    #[must_use]
+    pub fn is_of(&self, pool: &PoolName) -> bool {
+        self.description.as_deref() == Some(pool_mark(pool).as_str())
+    }
+
     /// Whose port it leads to, for people: `server <id>`, or Neutron's own words for what is no server.
     #[must_use]
     pub fn holder(&self) -> Option<String> {
@@ -190,8 +196,7 @@ impl Cloud {
     pub async fn floating_ips_of_pool(&self, pool: &PoolName) -> Result<Vec<FloatingIp>, CloudError> {
         let call = Call::get(Neutron, "list floating IPs of pool", pool, &["floatingips"]);
         let mut all: Vec<FloatingIp> = self.client.list(call, "floatingips").await?;
-        let mark = pool_mark(pool);
-        all.retain(|floating| floating.description.as_deref() == Some(mark.as_str()));
+        all.retain(|floating| floating.is_of(pool));
         Ok(all)
     }
 
@@ -276,15 +281,15 @@ impl Cloud {
         external: Uuid,
     ) -> Result<FloatingIp, CloudError> {
         const GIVE: &str = "give a floating IP to server";
-        let mark = pool_mark(pool);
         let there = self.floating_ips_of(id).await?;
-        if let Some(ours) = there.into_iter().find(|f| f.description.as_deref() == Some(mark.as_str())) {
+        if let Some(ours) = there.into_iter().find(|floating| floating.is_of(pool)) {
             return Ok(ours);
         }
         let (ports, server) = tokio::try_join!(self.ports_of(id), self.server(id))?;
         let no_port = || CloudError::new(FailureKind::Transient, GIVE, id.to_string(), "it has no port yet");
         let ports = server.map_or_else(Vec::new, |server| in_order_of_cards(ports, &server));
         let port = ports.first().ok_or_else(no_port)?;
+        let mark = pool_mark(pool);
         let body =
             json!({"floatingip": {"floating_network_id": external, "port_id": port.id, "description": mark}});
         let call = Call::post(Neutron, GIVE, id, &["floatingips"], body);

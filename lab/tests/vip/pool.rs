@@ -178,6 +178,13 @@ impl Pool {
         self.lab.exec(&words).expect("the lab's control port");
     }
 
+    /// How often rules that were given went off.
+    pub(crate) fn faults_played(&self) -> u64 {
+        let rules = self.lab.exec(&["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8799/faults"]);
+        let rules: Value = serde_json::from_str(&rules.expect("the control port")).expect("JSON");
+        rules.as_array().expect("rules").iter().filter_map(|rule| rule["hits"].as_u64()).sum()
+    }
+
     /// The cloud behaves again.
     pub(crate) fn behave(&self) {
         // busybox's wget knows no DELETE.

@@ -124,3 +124,23 @@ fn an_address_that_the_cloud_does_not_let_go_back_stays_with_the_host() {
     assert_eq!(pool.floating_ip()["port_id"], pool.lab.port(&pool.base));
     assert_eq!(pool.lab.get_soon(&format!("http://{}/", pool.address), LONG), "vm-test\n");
 }
+
+#[test]
+fn a_floating_ip_whose_creation_was_not_answered_leaves_with_its_vm() {
+    let Some(mut pool) = Pool::boot("[vip]\nmode = \"host\"\n") else { return };
+    pool.run();
+    pool.settle("single", "ours");
+    assert_eq!(pool.count("floatingips"), 2, "the service address, and one for the base");
+    pool.fault(
+        &json!({"method": "POST", "path": "^/v2.0/floatingips$", "what": {"kind": "lost-reply"}, "times": 1}),
+    );
+    pool.operate("scale-out");
+    let status = pool.settle("balanced", "ours");
+    assert_eq!((pool.faults_played(), pool.count("floatingips")), (1, 3), "and one for the clone");
+
+    let clone = status["members"][1]["server_id"].as_str().expect("an id");
+    pool.lab.cloud(Method::DELETE, &format!("8774/v2.1/servers/{clone}"), None);
+    pool.settle("single", "ours");
+    crate::support::eventually(LONG, "nothing is left", || (pool.count("floatingips") == 2).then_some(()));
+    assert_eq!(pool.lab.get_soon(&format!("http://{}/", pool.address), LONG), "vm-test\n");
+}
