@@ -136,7 +136,8 @@ impl Haproxy {
     /// Has HAProxy check `text`, and makes it the configuration file.
     pub(super) async fn install(&mut self, text: &str) -> Result<(), HaproxyError> {
         let text = seal(text);
-        if self.file.read()? == OnDisk::Ours(text.clone()) {
+        // What may not last, since its last step failed, is written again.
+        if self.unsure.is_none() && self.file.read()? == OnDisk::Ours(text.clone()) {
             self.written = Some(digest(&text));
             return Ok(());
         }
@@ -147,8 +148,19 @@ impl Haproxy {
             self.file.write(&self.file.beside("rejected.log"), &refusal.log)?;
             return Err(HaproxyError::Rejected { kept, why: refusal.why });
         }
+        self.put(&text)
+    }
+
+    /// Gives the staged file its name. An error does not say whether it has it: it may have come after the renaming.
+    fn put(&mut self, staged: &str) -> Result<(), HaproxyError> {
+        if let OnDisk::Ours(text) = self.file.read()?
+            && self.unsure == Some(digest(&text))
+        {
+            self.written = self.unsure.take();
+        }
+        self.unsure = Some(digest(staged));
         self.file.commit(&self.file.path())?;
-        self.written = Some(digest(&text));
+        self.written = self.unsure.take();
         Ok(())
     }
 
@@ -169,8 +181,8 @@ impl Haproxy {
             return "the worker before serves on, but there is no known good file to put back".into();
         };
         let restored = async {
-            self.file.write(&self.file.path(), &good)?;
-            self.written = Some(digest(&good));
+            self.file.stage(&good)?;
+            self.put(&good)?;
             // A worker with the new file may have come up after all, or may still do so.
             self.reload(&before.description).await.map_err(HaproxyError::Unconfirmed)?;
             self.settle(&as_model(&before.servers), ReadBack::Yes).await

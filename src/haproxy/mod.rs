@@ -55,6 +55,8 @@ pub struct Haproxy {
     master: Master,
     /// Digest of what this process wrote last into the configuration file.
     written: Option<String>,
+    /// Digest of what it was about to put there when that failed: either of the two may lie there.
+    unsure: Option<String>,
 }
 
 /// The service address that the configuration file remembers, in `host` mode; it may be asked for before there are settings without doubt.
@@ -78,6 +80,7 @@ impl Haproxy {
             template,
             settings,
             written: None,
+            unsure: None,
         })
     }
 
@@ -133,7 +136,10 @@ impl Haproxy {
     /// Whether the file is not the one that we wrote last. After a start of ours any untouched file of ours is.
     fn is_edited(&self, on_disk: &OnDisk) -> bool {
         match on_disk {
-            OnDisk::Ours(text) => self.written.as_ref().is_some_and(|written| *written != file::digest(text)),
+            OnDisk::Ours(text) => {
+                let found = Some(file::digest(text));
+                self.written.is_some() && self.written != found && self.unsure != found
+            }
             OnDisk::Edited(_) | OnDisk::Missing => true,
         }
     }

@@ -1,7 +1,12 @@
 //! Members come, get weight, drain and leave.
 
-use lbsidecar::core::lb::{LbAdmin, LbModel};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+};
 
+use lbsidecar::core::lb::{LbAdmin, LbModel};
+use nix::unistd::{Uid, setfsuid};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -37,7 +42,7 @@ async fn a_member_comes_gets_weight_drains_and_leaves() {
     assert_eq!(clone.requests(), 10);
     let seen = rig.haproxy.observe().await.unwrap();
     assert_eq!((seen.worker_pid, seen.generation), (second.worker_pid, Some(2)));
-    assert!(std::fs::read_to_string(rig.config()).unwrap().contains("server clone-2"));
+    assert!(fs::read_to_string(rig.config()).unwrap().contains("server clone-2"));
     assert_eq!(server(&seen, &clone).unwrap().answers_ok, 10);
 
     // Drained, then gone.
@@ -58,6 +63,44 @@ async fn a_member_comes_gets_weight_drains_and_leaves() {
 }
 
 /// One request on a connection that is kept.
+/// The new file has its name, and the directory cannot be synced: the error is not the last word about what lies there.
+#[tokio::test]
+async fn a_file_of_ours_is_known_when_its_last_step_failed() {
+    const SOMEBODY: u32 = 65_534;
+    let mut rig = Rig::new();
+    let member = Member::start("base-1").await;
+    rig.haproxy.ensure_running(&model([member.ready(100)])).await.unwrap();
+    rig.haproxy.apply(&model([member.ready(100)]), false).await.unwrap();
+    let root = Uid::effective().is_root();
+    let mut all = vec![rig.settings.config_dir.parent().unwrap().to_owned()];
+    while let Some(path) = all.pop() {
+        if path.is_dir() {
+            all.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        if root {
+            chown(&path, Some(SOMEBODY), Some(SOMEBODY)).unwrap();
+        }
+    }
+    // Files can be made and renamed in it, but it cannot be opened; root could do that all the same.
+    let allow = |mode| fs::set_permissions(&rig.settings.config_dir, Permissions::from_mode(mode)).unwrap();
+    allow(0o300);
+    if root {
+        setfsuid(Uid::from_raw(SOMEBODY));
+    }
+    let failed = rig.haproxy.apply(&model([member.ready(50)]), false).await;
+    if root {
+        setfsuid(Uid::from_raw(0));
+    }
+    allow(0o700);
+    assert!(failed.unwrap_err().to_string().starts_with("replace"));
+    assert!(fs::read_to_string(rig.config()).unwrap().contains("weight 50"));
+    assert!(!rig.haproxy.observe().await.unwrap().file_edited);
+    rig.haproxy.apply(&model([member.ready(50)]), false).await.unwrap();
+    fs::write(rig.config(), fs::read_to_string(rig.config()).unwrap().replace("weight 50", "weight 51"))
+        .unwrap();
+    assert!(rig.haproxy.observe().await.unwrap().file_edited);
+}
+
 async fn ask(client: &mut TcpStream) -> String {
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
     let mut answer = vec![0; 4096];
