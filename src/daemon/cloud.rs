@@ -5,7 +5,7 @@ use crate::{
         cloud::ServerFacts,
         ids::{PoolName, ServerId},
     },
-    openstack::{Cloud, CloudError, Reach},
+    openstack::{Cloud, CloudError, Reach, Server},
 };
 
 /// Everything that carries the pool's mark, and every server in `known`, with status `Deleted` for those that are gone.
@@ -18,13 +18,9 @@ pub(super) async fn observe(
     pool: &PoolName,
     known: &[ServerId],
 ) -> Result<Vec<ServerFacts>, CloudError> {
-    let mut facts: Vec<ServerFacts> = cloud
-        .servers()
-        .await?
-        .iter()
-        .map(|server| server.facts(reach))
-        .filter(|f| known.contains(&f.id) || f.mark.as_ref().is_some_and(|mark| mark.pool == *pool))
-        .collect();
+    let ours = |s: &Server| known.contains(&s.id) || s.mark().is_some_and(|mark| mark.pool == *pool);
+    let servers = cloud.servers_where(ours).await?;
+    let mut facts: Vec<ServerFacts> = servers.iter().map(|server| server.facts(reach)).collect();
     for id in known {
         if facts.iter().any(|f| f.id == *id) {
             continue;

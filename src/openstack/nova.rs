@@ -31,9 +31,18 @@ impl Cloud {
     /// # Errors
     /// When Nova does not answer well; a list that is not whole is an error too.
     pub async fn servers(&self) -> Result<Vec<Server>, CloudError> {
+        self.servers_where(|_| true).await
+    }
+
+    /// Those of the project's servers that are wanted; nothing more is asked of the others.
+    ///
+    /// # Errors
+    /// As [`Cloud::servers`].
+    pub async fn servers_where(&self, wanted: impl Fn(&Server) -> bool) -> Result<Vec<Server>, CloudError> {
         let call =
             Call::get(Compute, "list servers", "of the project", &["servers", "detail"]).with("limit", PAGE);
         let mut servers: Vec<Server> = self.client.list(call, "servers").await?;
+        servers.retain(wanted);
         // Of a server that no host took, Nova's list does not tell the fault; the server itself does.
         for server in servers.iter_mut().filter(|one| one.status == "ERROR" && one.fault.is_none()) {
             if let Ok(Some(alone)) = self.server(server.id).await {
@@ -57,9 +66,7 @@ impl Cloud {
     /// # Errors
     /// As [`Cloud::servers`].
     pub async fn servers_named(&self, name: &str) -> Result<Vec<Server>, CloudError> {
-        let mut servers = self.servers().await?;
-        servers.retain(|server| server.name == name);
-        Ok(servers)
+        self.servers_where(|server| server.name == name).await
     }
 
     /// The one server of this id or name.
@@ -108,9 +115,9 @@ impl Cloud {
         pool: &PoolName,
         intent: IntentId,
     ) -> Result<Option<ServerId>, CloudError> {
-        let servers = self.servers().await?;
-        let ours = servers.iter().filter(|s| s.mark().is_some_and(|m| m.pool == *pool && m.intent == intent));
-        Ok(ours.min_by_key(|server| server.created()).map(|server| server.id))
+        let made = |s: &Server| s.mark().is_some_and(|m| m.pool == *pool && m.intent == intent);
+        let ours = self.servers_where(made).await?;
+        Ok(ours.iter().min_by_key(|server| server.created()).map(|server| server.id))
     }
 
     /// Asks the guest to power off. A server that is off, or on its way there, is fine.

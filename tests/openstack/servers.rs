@@ -99,6 +99,33 @@ async fn a_server_that_nova_does_not_know_is_none_and_a_proxys_404_is_not() {
     assert!(stage.cloud.delete(base()).await.is_err(), "a proxy's 404 does not mean that the server is gone");
 }
 
+/// The list is asked for every second while something is under way, and somebody else's failed servers may be many.
+#[tokio::test]
+async fn why_a_server_failed_is_asked_of_the_wanted_ones_alone() {
+    let stage = Stage::new().await;
+    let (ours, other) = ("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
+    let failed = |id| {
+        let mut server = server(id, "vm", json!({}));
+        server["status"] = json!("ERROR");
+        server
+    };
+    stage.on("GET", "compute/servers/detail", list(&[failed(ours), failed(other)])).await;
+    let alone = |id| {
+        let mut server = failed(id);
+        server["fault"] = json!({"message": "why"});
+        json!({"server": server})
+    };
+    for id in [ours, other] {
+        let answer = ResponseTemplate::new(200).set_body_json(alone(id));
+        stage.on("GET", &format!("compute/servers/{id}"), answer).await;
+    }
+    let found = stage.cloud.servers_where(|server| server.id.to_string() == ours).await.unwrap();
+    let faults: Vec<_> =
+        found.iter().map(|one| one.fault.as_ref().map(|fault| fault.message.as_str())).collect();
+    assert_eq!(faults, [Some("why")]);
+    assert!(stage.came("GET", &format!("compute/servers/{other}")).await.is_empty());
+}
+
 #[tokio::test]
 async fn lists_are_read_page_by_page() {
     let stage = Stage::new().await;
