@@ -1,10 +1,6 @@
 //! Where HAProxy lives and what does not change while the pool lives.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 
@@ -113,11 +109,5 @@ impl HaproxySettings {
             return Ok(());
         };
         Err(HaproxyError::Setting { key: "run_dir", why })
-    }
-
-    /// The address part of the first bind, for messages.
-    #[must_use]
-    pub fn service_ip(&self) -> Option<IpAddr> {
-        self.binds.first().map(SocketAddr::ip)
     }
 }
