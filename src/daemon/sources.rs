@@ -8,10 +8,12 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex, mpsc, watch},
+    sync::{Mutex, broadcast, broadcast::error::RecvError, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
+
+use tracing::info;
 
 use super::{address::ServiceAddress, cloud};
 use crate::{
@@ -19,13 +21,15 @@ use crate::{
         event::{Event, VipSeen},
         ids::{PoolName, ServerId},
     },
-    guests::Guests,
+    guests::{Guests, Lifecycle},
     haproxy::Haproxy,
     telemetry::Metrics,
 };
 
 /// Pace of the machine's own clock, and so the resolution of its deadlines.
 const TICK: Duration = Duration::from_millis(250);
+/// How long after libvirt has told of one of our VMs Nova is asked: it hears of it as we do, and what follows at once is told with it.
+const NOVA_HEARS: Duration = Duration::from_secs(1);
 
 /// What the sources must know of the state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,9 +57,11 @@ impl Sources {
     pub(super) fn start(self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(tick(self.events.clone()));
+        let told = self.guests.events();
         tasks.spawn(guests(self.guests, self.sample, self.metrics, self.focus.clone(), self.events.clone()));
         tasks.spawn(haproxy(self.haproxy, self.focus.clone(), self.events.clone()));
-        tasks.spawn(servers(self.pool, Arc::clone(&self.address), self.focus.clone(), self.events.clone()));
+        let address = Arc::clone(&self.address);
+        tasks.spawn(servers(self.pool, address, told, self.focus.clone(), self.events.clone()));
         tasks.spawn(service_address(self.address, self.focus, self.events));
         tasks
     }
@@ -127,6 +133,7 @@ async fn haproxy(
 async fn servers(
     pool: PoolName,
     address: Arc<ServiceAddress>,
+    mut told: broadcast::Receiver<Lifecycle>,
     mut focus: watch::Receiver<Focus>,
     events: mpsc::Sender<Event>,
 ) {
@@ -139,7 +146,27 @@ async fn servers(
         if events.send(event).await.is_err() {
             return;
         }
-        pause(&mut focus, Duration::from_secs(5), Duration::from_secs(1)).await;
+        let ours = focus.clone();
+        tokio::select! {
+            () = pause(&mut focus, Duration::from_secs(5), Duration::from_secs(1)) => {}
+            () = something_happens(&mut told, &ours) => tokio::time::sleep(NOVA_HEARS).await,
+        }
+    }
+}
+
+/// Waits until libvirt tells of one of our VMs, and says so: a person who looks for the cause finds the moment here.
+async fn something_happens(told: &mut broadcast::Receiver<Lifecycle>, focus: &watch::Receiver<Focus>) {
+    loop {
+        match told.recv().await {
+            Ok(Lifecycle { server, what }) if focus.borrow().servers.contains(&server) => {
+                info!(%server, ?what, "libvirt tells of a VM");
+                return;
+            }
+            Ok(_) => {}
+            // What was lost may have been of ours.
+            Err(RecvError::Lagged(_)) => return,
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
     }
 }
 

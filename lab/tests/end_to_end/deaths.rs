@@ -38,9 +38,12 @@ fn whichever_member_dies_in_whichever_stage_the_other_one_serves_on() {
     pool.without_loss("a clone died while it ramped", || clear_away(&pool));
     assert_eq!(pool.only_member(), pool.base);
 
-    // While it serves.
+    // While it serves. The journal has the moment, by libvirt's word.
     pool.scale_out();
-    die(&pool, &newest(&pool));
+    let clone = newest(&pool);
+    die(&pool, &clone);
+    let moment = format!("libvirt tells of a VM server={clone} what=Stopped");
+    eventually(LONG, "libvirt's word in the journal", || pool.log().contains(&moment).then_some(()));
     pool.until("nobody is sent to it", |status| noticed(status, |id| id != base));
     pool.without_loss("a clone died while it served", || {
         assert!(pool.ask(&["handover"]).is_err(), "the last one that serves is not handed over");

@@ -43,7 +43,7 @@ const SLOW: &str = r#"{"path": ".", "what": {"kind": "delay", "ms": 300}}"#;
 
 /// The API is away for this long, once at each stage. No VM is given up for that, and none is made twice; a creation that surely went
 /// nowhere is asked for again.
-pub(crate) fn api_away(pool: &Pool, away: Duration) {
+fn api_away(pool: &Pool, away: Duration) {
     let mut way = WAYS.iter().cycle();
     pool.fault(SLOW);
     let made = pool.made();

@@ -13,8 +13,6 @@ use crate::{
     support::{FIRST_FLOATING_IP, Lab, eventually},
 };
 
-/// How long the API is away at each stage: longer than all attempts of a call, and enough for the next call to fail as well.
-const AWAY: Duration = Duration::from_secs(4);
 /// How long no client may get an answer when HAProxy was killed.
 const BACK: Duration = Duration::from_secs(10);
 
@@ -35,7 +33,6 @@ fn the_daemon_outlives_all_that_it_stands_on() {
     pool.without_loss("edited haproxy.cfg", || edited_haproxy_cfg(&pool, &state));
     pool.without_loss("libvirtd away", || libvirtd_away(&pool));
     pool.without_loss("API away", || api_away(&pool));
-    pool.without_loss("API away at each stage", || stages::api_away(&pool, AWAY));
     pool.only_member();
     for victim in ["worker", "master"] {
         let ((), report) =
