@@ -340,12 +340,18 @@ fn one_that_nova_never_starts_again_holds_nothing_up() {
     world.say(Command::Release).unwrap();
 }
 
-#[test]
-fn one_that_nova_never_starts_is_an_alarm_when_nobody_else_serves() {
+/// The only member of a pool that starts what is off, just switched off.
+fn alone_and_off() -> (World, ServerId) {
     let mut world = World::by(recreate());
     world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
     let base = world.machine.state.members[0].id;
     lose(&mut world, base, ServerStatus::Shutoff);
+    (world, base)
+}
+
+#[test]
+fn one_that_nova_never_starts_is_an_alarm_when_nobody_else_serves() {
+    let (mut world, base) = alone_and_off();
     world.unstarted = true;
     let said = |w: &World| w.machine.alarms(w.now).iter().any(|a| a.contains("Nova does not start a VM"));
     world.until("said", settings().transition.build_deadline.as_secs() + 120, said);
@@ -358,10 +364,7 @@ fn one_that_nova_never_starts_is_an_alarm_when_nobody_else_serves() {
 
 #[test]
 fn one_that_was_started_and_does_not_answer_is_an_alarm_for_as_long() {
-    let mut world = World::by(recreate());
-    world.until("adopted", 60, |w| w.phase() == Phase::Single && w.machine.state.transition.is_none());
-    let base = world.machine.state.members[0].id;
-    lose(&mut world, base, ServerStatus::Shutoff);
+    let (mut world, base) = alone_and_off();
     world.until("started", 60, |w| w.cloud[&base].status == ServerStatus::Active);
     for _ in 0..2000 {
         world.step();
