@@ -54,7 +54,7 @@ if [ ! -e "$layer/.done" ]; then
     unshare --mount --pid --fork --kill-child --mount-proc "$0" inside "$layer" >"$layer/.log" 2>&1 || {
         code=$?
         if [ $code = $UNREACHABLE ]; then
-            say "the packages cannot be downloaded ($layer/.log): $(grep -E '^(E|W):' "$layer/.log" | head -n 1)"
+            say "the packages cannot be downloaded ($layer/.log): $(grep -m 1 -E '^(E|W):' "$layer/.log")"
             exit $UNREACHABLE
         fi
         tail -n 20 "$layer/.log" >&2

@@ -78,7 +78,7 @@ YAML
     [ "$(in_machine stat -c %U "/proc/$pid")" = lbsidecar ]
     [ "$(in_machine ip netns identify "$pid")" = lbsidecar-default ]
     [ "$(in_machine lbsidecar --version)" = "$("$bin/lbsidecar" --version)" ]
-    property $daemon StatusText | grep -q .
+    [ -n "$(property $daemon StatusText)" ]
     say "  status: $(property $daemon StatusText)"
     in_machine curl -sf -o /dev/null -u "lbsidecar:$password" --unix-socket /run/lbsidecar/default/stats.sock http://x/stats
 }
@@ -140,7 +140,7 @@ step_is_watched() {
     load_begin
     in_machine systemctl kill --signal=STOP lbsidecar@default
     until_true 40 "the watchdog ends a daemon that hangs" again "$before"
-    in_machine journalctl -b --no-pager -u lbsidecar@default | grep -q 'Watchdog timeout'
+    journal_says 'Watchdog timeout'
     unharmed
     load_end
     rm -r "$root/etc/systemd/system/$daemon.d"
@@ -154,11 +154,14 @@ step_reloads() {
     in_machine systemctl reload lbsidecar@default
     until_true 10 "what may change live has changed" threshold 77
     active $daemon
-    in_machine journalctl -b --no-pager -u lbsidecar@default | grep -q 'policy.sample' || fail "what waits for a restart is not named"
+    journal_says 'policy.sample' || fail "what waits for a restart is not named"
     rm "$root/etc/lbsidecar/config.d/z.toml"
     in_machine systemctl reload lbsidecar@default
     until_true 10 "and back" threshold 60
 }
+# A reader that leaves its pipe early would end the writer, and the story with it: these take all of it.
+journal_says() { [[ $(in_machine journalctl -b --no-pager -u lbsidecar@default) == *"$1"* ]]; }
+host_has_the_address() { [[ $(ip -br address show dev br-ex) == *" ${service#http://}/32"* ]]; }
 threshold() { status | jq -e ".decision.high == $1" >/dev/null; }
 
 step_upgrades() {
@@ -170,7 +173,7 @@ step_upgrades() {
     again "$before"
     unharmed
     load_end
-    in_machine dpkg-query -W lbsidecar | grep -q 'next'
+    [[ $(in_machine dpkg-query -W lbsidecar) == *next* ]]
 }
 
 step_hands_over() {
@@ -245,7 +248,7 @@ step_holds_the_address() {
     in_machine systemctl enable --now --no-block lbsidecar-address@web.socket lbsidecar-haproxy@web lbsidecar@web 2>/dev/null
     until_true 60 "it serves at the host's address" serving 1
     until_true 30 "the address is the host's" is_where ours
-    ip -br address show dev br-ex | grep -qF "${service#http://}/32"
+    host_has_the_address
     step_scales_out
     in_machine systemctl kill --signal=KILL lbsidecar@web
     until_true 30 "two members serve" serving 2
@@ -257,7 +260,7 @@ step_holds_the_address() {
     done
     in_machine lbsidecar release --pool web >/dev/null
     until_true 60 "the address is the VM's again" is_where elsewhere
-    ! ip -br address show dev br-ex | grep -qF "${service#http://}/32"
+    ! host_has_the_address
     until_true 10 "the VM answers by itself" answers
     in_machine systemctl disable --now lbsidecar@web lbsidecar-haproxy@web lbsidecar-address@web.socket 2>/dev/null
     # The next steps are about the first pool alone.
@@ -307,7 +310,7 @@ step_reboots() {
     in_machine lbsidecar host-nat status >/dev/null
     local before guest begin
     before=$(init)
-    guest=$(in_machine virsh list --name | head -n 1)
+    guest=$(in_machine virsh list --name | sed -n 1p)
     # As if the network were new at boot, too; and the cloud takes longer than we do.
     nft flush ruleset
     echo 0 >/proc/sys/net/ipv4/ip_forward

@@ -15,7 +15,8 @@ while [ $# -gt 0 ]; do
     shift
 done
 if [ -n "${chain:-}" ] && [ -n "${among:-}" ]; then
-    number=$("$real" -t "$table" -L "$chain" --Ln | sed -n "s/^ *\([0-9]*\)[., ] *-i ${device:-} --among-src .*/\1/p" | head -n 1)
+    number=$("$real" -t "$table" -L "$chain" --Ln | sed -n "s/^ *\([0-9]*\)[., ] *-i ${device:-} --among-src .*/\1/p")
+    number=${number%%$'\n'*}
     [ -n "$number" ] || exit 0
     exec "$real" -t "$table" -D "$chain" "$number"
 fi

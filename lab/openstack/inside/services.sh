@@ -49,14 +49,14 @@ answers() { curl -s -o /dev/null -m 3 "$1"; }
 sql() { mariadb --no-defaults -uroot -S "$PIDS/mysql/socket" "$@"; }
 mysql_is_up() { sql -e 'select 1'; }
 port_is_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1"); }
-has_compute_node() { sql -N -e 'select host from nova.compute_nodes where deleted=0' | grep -q .; }
+has_compute_node() { [ -n "$(sql -N -e 'select host from nova.compute_nodes where deleted=0')" ]; }
 
 . "$HERE/config.sh"
 . "$HERE/$NETWORK.sh"
 
 # A machine of the external network: requests that are counted come from there.
 make_client() {
-    if ip netns list | grep -q '^client'; then return 0; fi
+    if [ -e /run/netns/client ]; then return 0; fi
     ip netns add client
     ip link add client type veth peer name eth0 netns client
     ip link set client up
@@ -123,7 +123,7 @@ make_databases() {
         nova-manage api_db sync
         nova-manage cell_v2 map_cell0 --database_connection "mysql+pymysql://rig:$DATABASE_PASSWORD@127.0.0.1:3306/nova_cell0"
         nova-manage db sync
-        nova-manage cell_v2 list_cells | grep -q cell1 || nova-manage cell_v2 create_cell --name=cell1
+        [[ $(nova-manage cell_v2 list_cells) == *cell1* ]] || nova-manage cell_v2 create_cell --name=cell1
     ) >"$LOG/databases-nova.log" 2>&1 &
     nova=$!
     neutron-db-manage "${NEUTRON[@]}" upgrade head >"$LOG/databases-neutron.log" 2>&1 || works=1
