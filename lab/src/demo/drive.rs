@@ -30,6 +30,8 @@ enum Order {
     Begin(ClientGroup),
     /// The clients of this name end.
     End(String),
+    /// No more requests a second than this.
+    Pace(f64),
     /// From now on this phase is counted.
     Mark(String),
     /// Say how it is.
@@ -78,6 +80,10 @@ async fn answer(slot: &mut Option<LoadHandle>, order: Order) -> Answer {
         },
         Order::End(name) => {
             load.stop_group(&name);
+            Answer::Done
+        }
+        Order::Pace(rate) => {
+            load.set_rate(Some(rate));
             Answer::Done
         }
         Order::Mark(phase) => {
@@ -137,6 +143,14 @@ impl Drive {
     /// When the load has ended.
     pub async fn end(&mut self, name: &str) -> Result<()> {
         self.done(Order::End(name.to_owned())).await
+    }
+
+    /// Changes the bound of requests a second, at once.
+    ///
+    /// # Errors
+    /// When the load has ended.
+    pub async fn pace(&mut self, rate: f64) -> Result<()> {
+        self.done(Order::Pace(rate)).await
     }
 
     /// Begins a phase of the counts.

@@ -23,7 +23,7 @@ pub(crate) struct Wishes {
     /// How often to scale out and hand over
     #[arg(long, default_value_t = 2, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
     cycles: u32,
-    /// Requests a second through the guests, beside those that burn CPU
+    /// Requests a second through the guests, beside those that burn CPU: the mean of busy and calm hours
     #[arg(long, default_value_t = 310, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=2000))]
     rate: u32,
     /// Leave the lab and everything in it up at the end

@@ -18,6 +18,7 @@ pub mod rig;
 mod screen;
 pub mod sidecar;
 mod story;
+mod tide;
 pub mod watch;
 
 pub(crate) use self::{

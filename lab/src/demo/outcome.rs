@@ -25,6 +25,8 @@ pub(super) struct Outcome {
     pub(super) sent: u64,
     /// Requests lost.
     pub(super) failed: u64,
+    /// Each time that calm was not calm enough for this host and got fewer requests.
+    pub(super) eased: Vec<String>,
     /// Requests lost, by kind.
     pub(super) failed_by_kind: BTreeMap<LossKind, u64>,
     /// Good answers and lost requests by group of clients.
@@ -65,6 +67,7 @@ impl Outcome {
             seconds,
             sent: 0,
             failed: 0,
+            eased: Vec::new(),
             failed_by_kind: BTreeMap::new(),
             groups: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -97,9 +100,10 @@ impl Outcome {
     }
 
     /// Says whether it was good: the story came to its end, and every request got its answer.
-    pub(super) fn conclude(&mut self, problem: Option<String>) {
+    pub(super) fn conclude(&mut self, problem: Option<String>, eased: Vec<String>) {
         self.ok = problem.is_none() && self.sent > 0 && self.failed == 0;
         self.problem = problem;
+        self.eased = eased;
     }
 
     /// Good answers and lost requests a second, all clients together.
@@ -148,6 +152,9 @@ impl Outcome {
                     loss.detail
                 ),
             );
+        }
+        for eased in &self.eased {
+            line("eased", eased.clone());
         }
         line(
             "cycles",

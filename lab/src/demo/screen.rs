@@ -39,6 +39,8 @@ pub(super) struct Picture<'a> {
     pub(super) watch: &'a Watch,
     /// The clients, and those that burn CPU.
     pub(super) load: Option<[&'a LoadSnapshot; 2]>,
+    /// The last time that calm got fewer requests.
+    pub(super) eased: Option<&'a str>,
     pub(super) status: Option<&'a StatusView>,
 }
 
@@ -48,6 +50,13 @@ impl Screen {
             Self::Live(Frames::default())
         } else {
             Self::Lines { quiet_stdout, last: Instant::now() }
+        }
+    }
+
+    /// Says what the pictures show from now on, where they are lines.
+    pub(super) fn tell(&self, line: &str) {
+        if let Self::Lines { quiet_stdout, .. } = self {
+            say(*quiet_stdout, line);
         }
     }
 
@@ -64,6 +73,9 @@ impl Screen {
                 );
                 if let Some(load) = picture.load {
                     text.push_str(&format!("{:<7}{}\n", "load", counts(load)));
+                }
+                if let Some(eased) = picture.eased {
+                    text.push_str(&format!("{:<7}{eased}\n", "eased"));
                 }
                 if let Some(status) = picture.status {
                     text.push('\n');

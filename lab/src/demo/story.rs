@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use lbsidecar::{
     admin::view::{MemberState, StatusView, VipPlace},
     cli::{Look, status_text},
@@ -26,6 +26,7 @@ use super::{
     rig::{BASE, BURN, Programs, SERVICE, boot_base, burners, clients, expect_clean},
     screen::{Picture, Screen, say},
     sidecar::{COMMAND_LINE, Home, Sidecar},
+    tide::Tide,
     watch::Watch,
 };
 use crate::directory::Directory;
@@ -35,6 +36,8 @@ const STEADY: Duration = Duration::from_secs(8);
 const BALANCED: Duration = Duration::from_secs(15);
 /// A stretch that takes longer than this does not come to an end.
 const DEADLINE: Duration = Duration::from_secs(240);
+/// How long CPU may take to follow the rate: the vote that saw the change, and one whole vote.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// Time between two looks at the daemon.
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks between two pictures.
@@ -47,7 +50,7 @@ const INTERRUPTED: u8 = 130;
 pub(crate) struct Settings {
     /// How often scale-out and handover are played.
     pub(crate) cycles: u32,
-    /// Requests a second, without those that burn CPU.
+    /// Requests a second on the mean, without those that burn CPU.
     pub(crate) rate: u32,
     /// Whether everything stays up at the end.
     pub(crate) keep: bool,
@@ -113,6 +116,9 @@ struct Story {
     cycle: u32,
     complete: u32,
     phase: String,
+    tide: Tide,
+    /// Each time that calm was not calm enough, in words.
+    eased: Vec<String>,
     last: Option<StatusView>,
 }
 
@@ -130,6 +136,8 @@ impl Story {
         let home = Home::create(programs.lbsidecar.clone(), directory.demo())?;
         Ok(Self {
             screen: Screen::new(settings.json),
+            tide: Tide::new(f64::from(settings.rate)),
+            eased: Vec::new(),
             settings,
             programs,
             home,
@@ -163,7 +171,7 @@ impl Story {
 
     async fn start_load(&mut self) -> Result<()> {
         let lab = &self.programs.lab;
-        let mut steady = Drive::start(lab, SERVICE, Some(f64::from(self.settings.rate)))?;
+        let mut steady = Drive::start(lab, SERVICE, Some(self.tide.calm()))?;
         let mut burning = Drive::start(lab, SERVICE, None)?;
         let counted = [steady.count().await?, burning.count().await?];
         for group in clients() {
@@ -181,6 +189,7 @@ impl Story {
 
         self.phase("high load").await?;
         self.step("votes for a clone");
+        self.pace(self.tide.busy()).await?;
         self.load()?.burners.begin(burners()).await?;
         self.until("a scale-out", |view| is_moving(view, "scale-out") || serving(view) == 2).await?;
         self.phase("scale-out").await?;
@@ -193,7 +202,7 @@ impl Story {
         self.load()?.burners.end(BURN).await?;
         self.phase("calm").await?;
         self.step("votes for the handover");
-        self.until("a handover", |view| is_moving(view, "handover") || serving(view) == 1).await?;
+        self.calm_down().await?;
         self.phase("handover").await?;
         self.until("the base to be gone", |view| view.transition.is_none() && serving(view) == 1).await?;
 
@@ -203,18 +212,46 @@ impl Story {
         self.step("nothing is left over");
         expect_clean(api, primary, Duration::from_secs(10)).await?;
         let (asked, expected) = (api.creations().await?, 1 + self.cycle as usize);
-        anyhow::ensure!(asked == expected, "Nova was asked for {asked} servers instead of {expected}");
+        ensure!(asked == expected, "Nova was asked for {asked} servers instead of {expected}");
         Ok(primary)
+    }
+
+    /// Fewer requests, until the daemon hands over. On a slow host that takes still fewer.
+    async fn calm_down(&mut self) -> Result<()> {
+        let begins = |view: &StatusView| is_moving(view, "handover") || serving(view) == 1;
+        self.pace(self.tide.calm()).await?;
+        let end = Instant::now() + DEADLINE;
+        while !self.within(PATIENCE, begins).await? {
+            ensure!(Instant::now() < end, "waited {} s for a handover", DEADLINE.as_secs());
+            let Some(decision) = self.last.as_ref().map(|view| &view.decision) else { continue };
+            let (before, low) = (self.tide.calm(), decision.low);
+            if let Some(cpu) = decision.value.filter(|cpu| self.tide.ease(*cpu, low)) {
+                let after = self.tide.calm();
+                let eased = format!(
+                    "to {after:.0} requests a second when calm, in cycle {}: {before:.0} kept a VM at {cpu:.0} % CPU, above {low:.0} %, on this \
+                     host",
+                    self.cycle
+                );
+                self.screen.tell(&format!("eased {eased}"));
+                self.eased.push(eased);
+                self.pace(after).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Watches until `done`.
     async fn until(&mut self, what: &str, done: impl Fn(&StatusView) -> bool) -> Result<()> {
-        let end = Instant::now() + DEADLINE;
+        let is_done = self.within(DEADLINE, done).await?;
+        ensure!(is_done, "waited {} s for {what}", DEADLINE.as_secs());
+        Ok(())
+    }
+
+    /// Watches until `done`, or for this long. Whether it is done.
+    async fn within(&mut self, time: Duration, done: impl Fn(&StatusView) -> bool) -> Result<bool> {
+        let end = Instant::now() + time;
         self.looks(|view| view.is_some_and(&done) || Instant::now() > end).await?;
-        match &self.last {
-            Some(view) if done(view) => Ok(()),
-            _ => bail!("waited {} s for {what}", DEADLINE.as_secs()),
-        }
+        Ok(self.last.as_ref().is_some_and(done))
     }
 
     async fn watch_for(&mut self, time: Duration) -> Result<()> {
@@ -262,7 +299,8 @@ impl Story {
             cycle => format!("cycle {cycle} of {}: {}", self.settings.cycles, self.watch.now()),
         };
         let load = self.load.as_ref().map(|load| load.counted.each_ref());
-        let picture = Picture { place, watch: &self.watch, load, status: self.last.as_ref() };
+        let eased = self.eased.last().map(String::as_str);
+        let picture = Picture { place, watch: &self.watch, load, eased, status: self.last.as_ref() };
         self.screen.show(&picture, news);
     }
 
@@ -277,6 +315,11 @@ impl Story {
         self.phase = format!("{} {name}", self.cycle);
         let phase = self.phase.clone();
         self.load()?.clients.mark(&phase).await
+    }
+
+    /// Changes the clients' rate, requests a second.
+    async fn pace(&mut self, rate: f64) -> Result<()> {
+        self.load()?.clients.pace(rate).await
     }
 
     fn load(&mut self) -> Result<&mut Loads> {
@@ -309,7 +352,7 @@ impl Story {
             self.explain(problem.as_deref().unwrap_or("nothing was played"));
             return Ok(Verdict::Broken);
         };
-        outcome.conclude(problem);
+        outcome.conclude(problem, self.eased.clone());
         if self.settings.json {
             say(false, &serde_json::to_string_pretty(&outcome)?);
         } else {
